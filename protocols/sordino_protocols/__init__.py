@@ -1,0 +1,1 @@
+"""What sites, server and auditor agree on: data, checks and arithmetic, no processes."""

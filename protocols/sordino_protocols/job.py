@@ -1,0 +1,233 @@
+"""The job file, strictly read, and its canonical, signed form.
+
+A job is data: it names a data set, a model from the allow-list and the privacy it may cost. A
+person writes a `JobFile`; `pricing.resolve` adds the noise that the wanted epsilon needs and makes
+it a `Job`: that is what is signed, sent, pinned by its digest, and priced again at every site from
+the noise it really asks for. What must stay true: whoever holds a job computes the same plan.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sordino_protocols.errors import PeerError
+from sordino_protocols.models import ModelSpec
+from sordino_protocols.optimizer import ServerOptimizer
+from sordino_protocols.plan import EvaluationPlan, RunPlan, TrainingPlan
+from sordino_protocols.privacy import Guarantee
+from sordino_protocols.signing import Signer, TrustStore, canonical_json
+
+JOB_VERSION: Literal[1] = 1
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+class JobSection(BaseModel):
+    """`[job]`: what is done with which data set."""
+
+    model_config = _STRICT
+
+    name: Name
+    kind: Literal["train"]
+    dataset: Name
+
+
+class PrivacySection(BaseModel):
+    """`[privacy]`: what the run may cost one privacy unit at one site, evaluation included."""
+
+    model_config = _STRICT
+
+    unit: Literal["record"]
+    epsilon: Annotated[float, Field(gt=0, le=100)]
+    delta: Annotated[float, Field(gt=0, le=1e-2)]
+
+
+class TrainingSection(BaseModel):
+    """`[training]`: DP-SGD at the sites."""
+
+    model_config = _STRICT
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    local_steps: Annotated[int, Field(ge=1, le=1_000)] = 1
+    local_learning_rate: Positive = 0.1
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    clipping_norm: Positive
+
+
+class OptimizerSection(BaseModel):
+    """`[optimizer]`: what the server does with the noisy sums; free of privacy cost."""
+
+    model_config = _STRICT
+
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class EvaluationSection(BaseModel):
+    """`[evaluation]`: a noisy histogram of scores on held-out records, one release a site."""
+
+    model_config = _STRICT
+
+    bins: Annotated[int, Field(ge=2, le=100)] = 10
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class AuditSection(BaseModel):
+    """`[audit]`: canary lanes that the run carries."""
+
+    model_config = _STRICT
+
+    lanes: Annotated[int, Field(ge=0, le=100_000)] = 500
+
+
+class CohortSection(BaseModel):
+    """`[cohort]`: which sites, how many must answer, and how long the server waits."""
+
+    model_config = _STRICT
+
+    sites: tuple[Name, ...] = ()
+    quorum: Annotated[int, Field(ge=1)] = 1
+    deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 43_200.0
+
+    @model_validator(mode="after")
+    def _check(self) -> "CohortSection":
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError("sites must not repeat a name")
+        if self.sites and self.quorum > len(self.sites):
+            raise ValueError("quorum must be at most the number of sites")
+        return self
+
+
+class JobFile(BaseModel):
+    """A job as a data scientist writes it, in TOML."""
+
+    model_config = _STRICT
+
+    job: JobSection
+    privacy: PrivacySection
+    model: ModelSpec
+    training: TrainingSection
+    optimizer: OptimizerSection
+    evaluation: EvaluationSection = EvaluationSection()
+    audit: AuditSection = AuditSection()
+    cohort: CohortSection = CohortSection()
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What the job promises one privacy unit at one site."""
+        return Guarantee(self.privacy.epsilon, self.privacy.delta)
+
+    @property
+    def server_optimizer(self) -> ServerOptimizer:
+        """The server's optimiser."""
+        section = self.optimizer
+        return ServerOptimizer(
+            learning_rate=section.learning_rate,
+            momentum=section.momentum,
+            average_from=section.average_from,
+        )
+
+    def training_plan(self, noise_multiplier: float) -> TrainingPlan:
+        """The training plan at a given noise."""
+        section = self.training
+        return TrainingPlan(
+            sampling_rate=section.sampling_rate,
+            noise_multiplier=noise_multiplier,
+            clipping_norm=section.clipping_norm,
+            rounds=section.rounds,
+            local_steps=section.local_steps,
+            local_learning_rate=section.local_learning_rate,
+            lanes=self.audit.lanes,
+        )
+
+
+class Job(BaseModel):
+    """A job file with its noise: complete, canonical, what a signature covers."""
+
+    model_config = _STRICT
+
+    version: Literal[1]
+    file: JobFile
+    training_noise_multiplier: Positive
+    evaluation_noise_multiplier: Positive
+
+    @property
+    def plan(self) -> RunPlan:
+        """What runs, and what it costs."""
+        return RunPlan(
+            training=self.file.training_plan(self.training_noise_multiplier),
+            evaluation=EvaluationPlan(self.file.evaluation.bins, self.evaluation_noise_multiplier),
+        )
+
+    def canonical(self) -> bytes:
+        """The one spelling of this job; equal jobs have equal bytes."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, in hex: the job's identity everywhere."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedJob:
+    """A job's canonical bytes with a submitter's signature over them.
+
+    Attributes:
+        body: the canonical bytes.
+        submitter: the name that trust stores know the signer by.
+        signature: Ed25519, 64 bytes.
+    """
+
+    body: bytes
+    submitter: str
+    signature: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the body, in hex; equals `Job.digest` of the job inside."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+def sign_job(job: Job, signer: Signer) -> SignedJob:
+    """Sign a job as its submitter."""
+    body = job.canonical()
+    return SignedJob(body, signer.name, signer.sign(_signed_bytes(body)))
+
+
+def verify_job(signed: SignedJob, trust: TrustStore) -> Job:
+    """Check who signed a job, then read it; in that order.
+
+    Raises:
+        AuthenticationError: the submitter is not trusted, or did not sign these bytes.
+        PeerError: the bytes are no job, or not in canonical form.
+    """
+    trust.verify(signed.submitter, _signed_bytes(signed.body), signed.signature)
+    return read_job(signed.body)
+
+
+def read_job(body: bytes) -> Job:
+    """Read a job's canonical bytes without asking who signed them.
+
+    Raises:
+        PeerError: the bytes are no job of a known version, or not in canonical form.
+    """
+    try:
+        job = Job.model_validate_json(body)
+        canonical = job.canonical()
+    except (ValidationError, ValueError, json.JSONDecodeError):
+        raise PeerError("the bytes are no job of a version known here") from None
+    if canonical != body:
+        raise PeerError("the job is not in canonical form")
+    return job
+
+
+def _signed_bytes(body: bytes) -> bytes:
+    # A context string: a signature over a job is no signature over anything else.
+    return b"sordino/job/1\n" + body

@@ -1,0 +1,201 @@
+"""What sites and server say to each other: frozen, and valid by construction.
+
+The server asks with `Inquire`, `Admit`, `RoundPlan`, `Evaluate` and `Settle`; a site answers with
+`Quote`, `Admission`, `Update`, `Evaluation`, `Receipt`, or with `Refused` and an enum. Nothing else
+crosses the boundary: no loss, no count, no text of an exception. Fields marked *declared* are facts
+that a site admin published; fields marked *paid* were charged to the ledger before they existed.
+`wire.py` turns these into signed bytes and back.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_protocols.job import SignedJob
+
+Vector = npt.NDArray[np.float32]
+
+WIRE_VERSION = 1
+LARGEST_VECTOR = 256 * 1024 * 1024
+
+
+class Refusal(StrEnum):
+    """Why a site refuses: all that an outsider ever learns about a failure inside."""
+
+    MALFORMED = "malformed"
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_ADMITTED = "not_admitted"
+    CHANGED_REPLAY = "changed_replay"
+    WRONG_SHAPE = "wrong_shape"
+    NOT_FINITE = "not_finite"
+    NO_POLICY = "no_policy"
+    FORBIDDEN_BY_POLICY = "forbidden_by_policy"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    UNKNOWN_DATASET = "unknown_dataset"
+    UNPRICEABLE = "unpriceable"
+    OUT_OF_ORDER = "out_of_order"
+    INTEGRITY = "integrity"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Inquire:
+    """Ask what a job would cost here and whether it would be refused; changes nothing."""
+
+    run_id: str
+    job: SignedJob
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask a site to take part in a run and to hold its whole planned cost."""
+
+    run_id: str
+    job: SignedJob
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """One round: the weights to start from.
+
+    Attributes:
+        run_id: the run.
+        job_digest: the job that the run was admitted with.
+        round: counted from 1.
+        weights: model parameters, then lanes; flat.
+    """
+
+    run_id: str
+    job_digest: str
+    round: int
+    weights: Vector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Ask for the noisy evaluation of the final weights."""
+
+    run_id: str
+    job_digest: str
+    weights: Vector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Say that the run is over: unused holds return, the canaries' coins are opened."""
+
+    run_id: str
+    job_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A site's answer to `Inquire`. All fields are declared, or follow from the job.
+
+    Attributes:
+        run_id: as asked.
+        refusal: why `Admit` would be refused now; None if it would be accepted.
+        rule: the policy rule that decided, as file and key.
+        epsilon_pld: what the run would cost.
+        epsilon_rdp: the same, as the lifetime budget counts.
+        budget_left: epsilon of the data set's lifetime budget that no run holds.
+    """
+
+    run_id: str
+    refusal: Refusal | None
+    rule: str
+    epsilon_pld: float
+    epsilon_rdp: float
+    budget_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A site takes part.
+
+    Attributes:
+        run_id: as asked.
+        job_digest: of the job that is pinned from now on.
+        order_of_magnitude: declared number of privacy units, a public constant.
+        feature_count: declared by the schema.
+        coins_commitment: SHA-256 that binds the canaries' coins before the run.
+        ledger_head: hash of the newest ledger entry.
+    """
+
+    run_id: str
+    job_digest: str
+    order_of_magnitude: int
+    feature_count: int
+    coins_commitment: str
+    ledger_head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A round's release (paid): the sum of the round's noisy sums of clipped gradients."""
+
+    run_id: str
+    job_digest: str
+    round: int
+    ledger_head: str
+    vector: Vector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The noisy histogram (paid): scores of held-out units, [class 0 bins, class 1 bins], flat."""
+
+    run_id: str
+    job_digest: str
+    ledger_head: str
+    histogram: Vector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a run cost at a site, from its ledger, and the opened coins of its canaries.
+
+    Attributes:
+        run_id: as asked.
+        job_digest: of the pinned job.
+        epsilon_planned: held at admission, by PLD.
+        epsilon_spent_pld: of everything charged for the run, by PLD.
+        epsilon_spent_rdp: the same by the Rényi curve.
+        delta: of all of them.
+        events_json: the charged events, canonical JSON, in order.
+        budget_limit: the data set's lifetime budget.
+        budget_left: what no run has spent or holds.
+        network_cut_off: whether the kernel cut the vault off from every network.
+        coins: one per lane, packed eight to a byte, hex.
+        coins_salt: what the commitment was salted with, hex.
+        ledger_head: hash of the newest ledger entry.
+    """
+
+    run_id: str
+    job_digest: str
+    epsilon_planned: float
+    epsilon_spent_pld: float
+    epsilon_spent_rdp: float
+    delta: float
+    events_json: str
+    budget_limit: float
+    budget_left: float
+    network_cut_off: bool
+    coins: str
+    coins_salt: str
+    ledger_head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A site does not do what it was asked. The enum is everything that is said outside."""
+
+    run_id: str
+    refusal: Refusal
+
+
+Request = Inquire | Admit | RoundPlan | Evaluate | Settle
+Reply = Quote | Admission | Update | Evaluation | Receipt | Refused
+Message = Request | Reply

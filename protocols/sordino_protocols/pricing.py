@@ -1,0 +1,82 @@
+"""What a job costs, and the noise that a wanted epsilon needs.
+
+Split from `job` because the accountants take a second to import and most readers of a job do not
+price it.
+"""
+
+import math
+from dataclasses import dataclass
+
+from sordino_protocols.accounting import (
+    calibrate,
+    epsilon_by_pld,
+    epsilon_by_rdp,
+    gaussian_noise,
+)
+from sordino_protocols.errors import InputError
+from sordino_protocols.job import JOB_VERSION, Job, JobFile
+from sordino_protocols.plan import EvaluationPlan, RunPlan
+
+# Rounding of floats between machines; far below any epsilon that matters.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a run costs one privacy unit at one site.
+
+    Attributes:
+        epsilon_pld: tight, for this run alone.
+        epsilon_rdp: by the Rényi curve: what a lifetime budget counts with.
+        delta: of both.
+    """
+
+    epsilon_pld: float
+    epsilon_rdp: float
+    delta: float
+
+
+def resolve(file: JobFile) -> Job:
+    """Find the noise with which a job costs what its file says, and no more.
+
+    The evaluation gets its share of the squared mu of the Gaussian mechanism that has the wanted
+    guarantee (Dong, Roth & Su 2022: mu of composed Gaussians add in squares); training gets what
+    PLD says is left.
+
+    Raises:
+        InputError: no noise reaches the guarantee.
+    """
+    whole = gaussian_noise(file.guarantee)
+    evaluation = EvaluationPlan(
+        bins=file.evaluation.bins,
+        noise_multiplier=_round_up(whole / math.sqrt(file.evaluation.share)),
+    )
+    training_noise = calibrate(
+        lambda noise: RunPlan(training=file.training_plan(noise), evaluation=evaluation).event,
+        file.guarantee,
+    )
+    return Job(
+        version=JOB_VERSION,
+        file=file,
+        training_noise_multiplier=training_noise,
+        evaluation_noise_multiplier=evaluation.noise_multiplier,
+    )
+
+
+def price(job: Job) -> Price:
+    """Price what the job really asks for, never what it says it asks for.
+
+    Raises:
+        InputError: the plan costs more than the job's own declared epsilon.
+    """
+    guarantee = job.file.guarantee
+    tight = epsilon_by_pld(job.plan.event, guarantee.delta)
+    if tight > guarantee.epsilon * (1 + TOLERANCE):
+        raise InputError(
+            f"the plan costs epsilon {tight:.4f}, more than the declared {guarantee.epsilon}"
+        )
+    return Price(tight, epsilon_by_rdp(job.plan.event, guarantee.delta), guarantee.delta)
+
+
+def _round_up(noise_multiplier: float) -> float:
+    return math.ceil(noise_multiplier * 1e4) / 1e4

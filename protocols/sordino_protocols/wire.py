@@ -1,0 +1,262 @@
+"""Messages to signed bytes and back: the one place that checks bytes from outside.
+
+An envelope is `SRDN`, a version byte, the header's length (4 bytes, big-endian), the header
+(canonical JSON), the payload (float32, little-endian) and an Ed25519 signature over the header,
+which holds the payload's hash. Bytes are trusted in this order and no further: size, frame,
+canonical form, sender, signature, payload hash, exact fields, exact types, finiteness. Whether the
+sender may say this, now, is decided by whoever receives the message.
+"""
+
+import dataclasses
+import hashlib
+import json
+import struct
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sordino_protocols.errors import PeerError
+from sordino_protocols.job import SignedJob
+from sordino_protocols.messages import (
+    LARGEST_VECTOR,
+    WIRE_VERSION,
+    Admission,
+    Admit,
+    Evaluate,
+    Evaluation,
+    Inquire,
+    Message,
+    Quote,
+    Receipt,
+    Refusal,
+    Refused,
+    RoundPlan,
+    Settle,
+    Update,
+    Vector,
+)
+from sordino_protocols.signing import SIGNATURE_BYTES, Signer, TrustStore, canonical_json
+
+_MAGIC = b"SRDN"
+_FRAME = struct.Struct(">4sBI")
+_LARGEST_HEADER = 4 * 1024 * 1024
+_SIGNED_PREFIX = b"sordino/wire/1\n"
+_HEADER_KEYS = {"type", "sender", "fields", "payload"}
+_DTYPE = np.dtype("<f4")
+
+_TYPES: Mapping[str, type[Message]] = {
+    "inquire": Inquire,
+    "admit": Admit,
+    "round_plan": RoundPlan,
+    "evaluate": Evaluate,
+    "settle": Settle,
+    "quote": Quote,
+    "admission": Admission,
+    "update": Update,
+    "evaluation": Evaluation,
+    "receipt": Receipt,
+    "refused": Refused,
+}
+_NAMES: Mapping[type[Message], str] = {kind: name for name, kind in _TYPES.items()}
+
+
+class UnreadableError(PeerError):
+    """Bytes from outside that are no message.
+
+    Attributes:
+        refusal: what may be answered to whoever sent them.
+    """
+
+    def __init__(self, refusal: Refusal, reason: str) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message whose signature held.
+
+    Attributes:
+        sender: who signed it, by the name in the trust store that was used.
+        message: valid by construction.
+        digest: SHA-256 of the signed header, in hex: two envelopes with one digest say the same.
+    """
+
+    sender: str
+    message: Message
+    digest: str
+
+
+def seal(message: Message, signer: Signer) -> bytes:
+    """Encode and sign a message. The same message and key give the same bytes."""
+    payload = b""
+    fields: dict[str, object] = {}
+    for name, value in _values(message):
+        if isinstance(value, np.ndarray):
+            payload = np.ascontiguousarray(value, dtype=_DTYPE).tobytes()
+        else:
+            fields[name] = _to_json(value)
+    header = canonical_json(
+        {
+            "type": _NAMES[type(message)],
+            "sender": signer.name,
+            "fields": fields,
+            "payload": hashlib.sha256(payload).hexdigest(),
+        }
+    )
+    frame = _FRAME.pack(_MAGIC, WIRE_VERSION, len(header))
+    return frame + header + payload + signer.sign(_SIGNED_PREFIX + header)
+
+
+def open_sealed(envelope: bytes, trust: TrustStore) -> Opened:
+    """Check an envelope and read its message.
+
+    Raises:
+        UnreadableError: the bytes break the format; nothing in it repeats them.
+        AuthenticationError: the sender is not trusted, or did not sign this.
+    """
+    header, payload, signature = _split(envelope)
+    fields_of = _header(header)
+    sender = _text(fields_of["sender"])
+    trust.verify(sender, _SIGNED_PREFIX + header, signature)
+    if hashlib.sha256(payload).hexdigest() != fields_of["payload"]:
+        raise _malformed("the payload is not the one that was signed")
+    kind = _TYPES.get(_text(fields_of["type"]))
+    if kind is None:
+        raise _malformed("unknown message type")
+    message = _message(kind, fields_of["fields"], payload)
+    return Opened(sender, message, hashlib.sha256(header).hexdigest())
+
+
+def _split(envelope: bytes) -> tuple[bytes, bytes, bytes]:
+    largest = _FRAME.size + _LARGEST_HEADER + LARGEST_VECTOR * _DTYPE.itemsize + SIGNATURE_BYTES
+    if not _FRAME.size + SIGNATURE_BYTES <= len(envelope) <= largest:
+        raise _malformed("an envelope of this size cannot be")
+    magic, version, length = _FRAME.unpack_from(envelope)
+    if magic != _MAGIC:
+        raise _malformed("not an envelope")
+    if version != WIRE_VERSION:
+        raise _malformed(f"wire version {version}; this side speaks {WIRE_VERSION}")
+    end = _FRAME.size + length
+    if length > _LARGEST_HEADER or end > len(envelope) - SIGNATURE_BYTES:
+        raise _malformed("the header is longer than the envelope")
+    return (
+        envelope[_FRAME.size : end],
+        envelope[end:-SIGNATURE_BYTES],
+        envelope[-SIGNATURE_BYTES:],
+    )
+
+
+def _header(header: bytes) -> dict[str, object]:
+    try:
+        parsed = json.loads(header)
+        # One spelling only: no duplicate keys, no NaN, no second header with the same meaning.
+        is_canonical = canonical_json(parsed) == header
+    except (ValueError, TypeError, RecursionError):
+        raise _malformed("the header is not JSON") from None
+    if not is_canonical or not isinstance(parsed, dict) or set(parsed) != _HEADER_KEYS:
+        raise _malformed("the header is not canonical or has other keys")
+    return parsed
+
+
+def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
+    readers = _readers(kind)
+    scalars = {name: read for name, read in readers.items() if read is not _read_vector}
+    if not isinstance(raw, dict) or set(raw) != set(scalars):
+        raise _malformed(f"{_NAMES[kind]} must have exactly the fields {sorted(scalars)}")
+    values = {name: read(raw[name]) for name, read in scalars.items()}
+    vectors = [name for name in readers if name not in scalars]
+    if payload and not vectors:
+        raise _malformed(f"{_NAMES[kind]} has no payload")
+    values |= {name: _read_vector(payload) for name in vectors}
+    return kind(**values)  # type: ignore[arg-type]  # every value was read by its field's reader
+
+
+def _values(message: Message) -> list[tuple[str, object]]:
+    return [(each.name, getattr(message, each.name)) for each in dataclasses.fields(message)]
+
+
+def _to_json(value: object) -> object:
+    match value:
+        case SignedJob(body, submitter, signature):
+            return {
+                "body": body.decode("ascii"),
+                "submitter": submitter,
+                "signature": signature.hex(),
+            }
+        case Refusal():
+            return value.value
+        case _:
+            return value
+
+
+def _readers(kind: type[Message]) -> Mapping[str, Callable[[object], object]]:
+    known: dict[object, Callable[[object], object]] = {
+        str: _text,
+        int: _integer,
+        float: _real,
+        bool: _boolean,
+        SignedJob: _signed_job,
+        Refusal: _refusal,
+        Refusal | None: lambda raw: None if raw is None else _refusal(raw),
+        Vector: _read_vector,
+    }
+    hints = typing.get_type_hints(kind)
+    return {each.name: known[hints[each.name]] for each in dataclasses.fields(kind)}
+
+
+def _read_vector(payload: object) -> Vector:
+    if not isinstance(payload, bytes) or len(payload) % _DTYPE.itemsize:
+        raise _malformed("the payload is no vector of float32")
+    vector = np.frombuffer(payload, dtype=_DTYPE)
+    if not np.isfinite(vector).all():
+        raise UnreadableError(Refusal.NOT_FINITE, "the vector has values that are not finite")
+    return vector
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise _malformed("a field must be text")
+    return raw
+
+
+def _integer(raw: object) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        raise _malformed("a field must be an integer")
+    return raw
+
+
+def _real(raw: object) -> float:
+    if not isinstance(raw, float):
+        raise _malformed("a field must be a number with a decimal point")
+    return raw
+
+
+def _boolean(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise _malformed("a field must be true or false")
+    return raw
+
+
+def _refusal(raw: object) -> Refusal:
+    try:
+        return Refusal(_text(raw))
+    except ValueError:
+        raise _malformed("unknown refusal") from None
+
+
+def _signed_job(raw: object) -> SignedJob:
+    if not isinstance(raw, dict) or set(raw) != {"body", "submitter", "signature"}:
+        raise _malformed("a job must have body, submitter and signature")
+    try:
+        body = _text(raw["body"]).encode("ascii")
+        signature = bytes.fromhex(_text(raw["signature"]))
+    except ValueError:
+        raise _malformed("a job's body or signature cannot be read") from None
+    return SignedJob(body, _text(raw["submitter"]), signature)
+
+
+def _malformed(reason: str) -> UnreadableError:
+    return UnreadableError(Refusal.MALFORMED, reason)
