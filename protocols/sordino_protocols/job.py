@@ -75,7 +75,7 @@ class EvaluationSection(BaseModel):
 
     model_config = _STRICT
 
-    bins: Annotated[int, Field(ge=2, le=100)] = 10
+    bins: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 10
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
@@ -88,13 +88,18 @@ class AuditSection(BaseModel):
 
 
 class CohortSection(BaseModel):
-    """`[cohort]`: which sites, how many must answer, and how long the server waits."""
+    """`[cohort]`: which sites (none named: all), how many must answer, how long the server waits.
+
+    A round is over when all have answered; when `grace_seconds` have passed since the quorum
+    answered; and at the latest after `deadline_seconds`.
+    """
 
     model_config = _STRICT
 
     sites: tuple[Name, ...] = ()
     quorum: Annotated[int, Field(ge=1)] = 1
     deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 43_200.0
+    grace_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
 
     @model_validator(mode="after")
     def _check(self) -> "CohortSection":

@@ -120,6 +120,7 @@ class Admission:
         job_digest: of the job that is pinned from now on.
         order_of_magnitude: declared number of privacy units, a public constant.
         feature_count: declared by the schema.
+        feature_digest: SHA-256 of the declared columns and roles: what the sites of a job share.
         coins_commitment: SHA-256 that binds the canaries' coins before the run.
         ledger_head: hash of the newest ledger entry.
     """
@@ -128,6 +129,7 @@ class Admission:
     job_digest: str
     order_of_magnitude: int
     feature_count: int
+    feature_digest: str
     coins_commitment: str
     ledger_head: str
 

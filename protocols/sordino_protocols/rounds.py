@@ -65,6 +65,7 @@ class RoundEvent(StrEnum):
 
     QUORUM_REACHED = "quorum_reached"
     ALL_ANSWERED = "all_answered"
+    GRACE_OVER = "grace_over"
     DEADLINE_PASSED = "deadline_passed"
 
 
@@ -73,6 +74,7 @@ ROUND_TRANSITIONS: Mapping[tuple[RoundState, RoundEvent], RoundState] = MappingP
         (RoundState.OPEN, RoundEvent.QUORUM_REACHED): RoundState.MET,
         (RoundState.OPEN, RoundEvent.DEADLINE_PASSED): RoundState.MISSED,
         (RoundState.MET, RoundEvent.ALL_ANSWERED): RoundState.COMPLETE,
+        (RoundState.MET, RoundEvent.GRACE_OVER): RoundState.COMPLETE,
         (RoundState.MET, RoundEvent.DEADLINE_PASSED): RoundState.COMPLETE,
     }
 )
@@ -103,10 +105,22 @@ def advance_round(state: RoundState, event: RoundEvent) -> RoundState:
         raise ValueError(f"a round that is {state} cannot have {event}") from None
 
 
-def round_event(*, answered: int, asked: int, quorum: int, state: RoundState) -> RoundEvent | None:
-    """What the number of answers means for a round that still waits; None while nothing new."""
+def round_event(
+    state: RoundState,
+    *,
+    answered: int,
+    asked: int,
+    quorum: int,
+    is_grace_over: bool,
+    is_deadline_over: bool,
+) -> RoundEvent | None:
+    """What a waiting round has reached; None while there is nothing but to wait."""
     if state is RoundState.OPEN and answered >= quorum:
         return RoundEvent.QUORUM_REACHED
     if state is RoundState.MET and answered >= asked:
         return RoundEvent.ALL_ANSWERED
+    if state is RoundState.MET and is_grace_over:
+        return RoundEvent.GRACE_OVER
+    if state not in CLOSED_ROUND_STATES and is_deadline_over:
+        return RoundEvent.DEADLINE_PASSED
     return None

@@ -10,6 +10,7 @@ sender may say this, now, is decided by whoever receives the message.
 import dataclasses
 import hashlib
 import json
+import re
 import struct
 import typing
 from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ _FRAME = struct.Struct(">4sBI")
 _LARGEST_HEADER = 4 * 1024 * 1024
 _SIGNED_PREFIX = b"sordino/wire/1\n"
 _HEADER_KEYS = {"type", "sender", "fields", "payload"}
+# Run ids become names of files.
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _DTYPE = np.dtype("<f4")
 
 _TYPES: Mapping[str, type[Message]] = {
@@ -171,6 +174,9 @@ def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
     if payload and not vectors:
         raise _malformed(f"{_NAMES[kind]} has no payload")
     values |= {name: _read_vector(payload) for name in vectors}
+    run_id = values["run_id"]
+    if kind is not Refused and not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):
+        raise _malformed("run_id must be 1 to 64 of a-z, 0-9 and '-', not beginning with '-'")
     return kind(**values)  # type: ignore[arg-type]  # every value was read by its field's reader
 
 

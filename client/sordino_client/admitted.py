@@ -1,0 +1,116 @@
+"""Runs that a site takes part in: what was agreed at admission, kept across restarts.
+
+One file a run, written durably before the site says yes: the pinned job and the coins of the
+canaries. What must stay true: a run's job and coins never change, so neither can its commitment.
+"""
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.outbox import write_durably
+from sordino_protocols.coins import SALT_BYTES, commit
+from sordino_protocols.errors import IntegrityError
+from sordino_protocols.job import Job, read_job
+from sordino_protocols.signing import canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRun:
+    """A run with its pinned job and its secret coins.
+
+    Attributes:
+        run_id: the run.
+        job: what was signed and allowed.
+        job_digest: its identity.
+        coins: bool [lanes], which lanes have a canary; secret until the run is settled.
+        salt: what the commitment is salted with.
+    """
+
+    run_id: str
+    job: Job
+    job_digest: str
+    coins: npt.NDArray[np.bool_]
+    salt: bytes
+
+    def __repr__(self) -> str:
+        return f"AdmittedRun(run_id={self.run_id!r}, job_digest={self.job_digest!r})"
+
+    @property
+    def canary_lanes(self) -> npt.NDArray[np.int64]:
+        """The lanes that have a canary."""
+        return np.flatnonzero(self.coins).astype(np.int64)
+
+    def commitment(self, site: str) -> str:
+        """What the site publishes before the first round."""
+        coins = [bool(coin) for coin in self.coins]
+        return commit(coins, salt=self.salt, run_id=self.run_id, site=site)
+
+
+class AdmittedRuns:
+    """The directory of admitted runs."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._known: dict[str, AdmittedRun] = {}
+
+    def get(self, run_id: str) -> AdmittedRun | None:
+        """The run, or None if it was never admitted.
+
+        Raises:
+            IntegrityError: the run's file does not hold together.
+        """
+        if run_id not in self._known:
+            path = self._path(run_id)
+            if not path.exists():
+                return None
+            self._known[run_id] = _read(path, run_id)
+        return self._known[run_id]
+
+    def add(self, run_id: str, job: Job) -> AdmittedRun:
+        """Pin a job and draw the run's coins; on disk when this returns."""
+        lanes = job.plan.training.lanes
+        drawn = np.frombuffer(secrets.token_bytes(-(-lanes // 8)), dtype=np.uint8)
+        run = AdmittedRun(
+            run_id=run_id,
+            job=job,
+            job_digest=job.digest(),
+            coins=np.unpackbits(drawn, count=lanes).astype(np.bool_),
+            salt=secrets.token_bytes(SALT_BYTES),
+        )
+        content = {
+            "run_id": run_id,
+            "job": job.canonical().decode("ascii"),
+            "coins": pack_coins(run.coins),
+            "salt": run.salt.hex(),
+        }
+        write_durably(self._path(run_id), canonical_json(content))
+        self._known[run_id] = run
+        return run
+
+    def _path(self, run_id: str) -> Path:
+        return self._directory / f"{run_id}.json"
+
+
+def pack_coins(coins: npt.NDArray[np.bool_]) -> str:
+    """Coins as hex, eight to a byte, first coin in the highest bit."""
+    return np.packbits(coins).tobytes().hex()
+
+
+def _read(path: Path, run_id: str) -> AdmittedRun:
+    try:
+        raw = json.loads(path.read_bytes())
+        job = read_job(raw["job"].encode("ascii"))
+        packed = np.frombuffer(bytes.fromhex(raw["coins"]), dtype=np.uint8)
+        coins = np.unpackbits(packed, count=job.plan.training.lanes).astype(np.bool_)
+        salt = bytes.fromhex(raw["salt"])
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{path}: this file of an admitted run cannot be read") from None
+    if raw["run_id"] != run_id:
+        raise IntegrityError(f"{path}: this file is about another run")
+    return AdmittedRun(run_id, job, job.digest(), coins, salt)

@@ -1,0 +1,106 @@
+"""`site.toml`: where a site keeps what, and which server it joins.
+
+Paths are relative to the file. The vault reads `[site]` and never `[link]`'s keys; the link reads
+`[link]` and never the site's directories.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, Field
+
+from sordino_protocols.files import STRICT, read_toml
+from sordino_protocols.job import Name
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class SiteSection(BaseModel):
+    """`[site]`: the vault.
+
+    Attributes:
+        name: what server, trust stores and certificates call this site.
+        state: directory of ledger, outbox and admitted runs; 0700.
+        socket: the Unix socket on which the vault answers the link.
+        policy: `policy.toml`; if it is missing, everything is refused.
+        datasets: directory with one file a data set.
+        submitters: directory of public keys whose job signatures count.
+        server_key: the server's public key.
+        signing_key: this site's own key.
+        cut_network: leave the network when the kernel allows it.
+    """
+
+    model_config = STRICT
+
+    name: Name
+    state: Path
+    socket: Path
+    policy: Path
+    datasets: Path
+    submitters: Path
+    server_key: Path
+    signing_key: Path
+    cut_network: bool = True
+
+
+class LinkSection(BaseModel):
+    """`[link]`: the process with the network.
+
+    Attributes:
+        server: `host:port` of the server's public listener.
+        ca_certificate: the one certificate authority to trust.
+        node_key: this site's node key, EC P-384 in OpenSSH format.
+        metrics: `host:port` for Prometheus; absent, none are served.
+    """
+
+    model_config = STRICT
+
+    server: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")]
+    ca_certificate: Path
+    node_key: Path
+    metrics: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
+
+
+class SiteFile(BaseModel):
+    """The whole file."""
+
+    model_config = STRICT
+
+    site: SiteSection
+    link: LinkSection
+
+
+@dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """A site's configuration with absolute paths."""
+
+    directory: Path
+    site: SiteSection
+    link: LinkSection
+
+    @property
+    def ledger_path(self) -> Path:
+        """The budget ledger's file."""
+        return self.site.state / "ledger.db"
+
+
+def load_config(path: Path) -> SiteConfig:
+    """Read `site.toml`.
+
+    Raises:
+        NotFoundError: no such file.
+        InputError: names file, key and what was expected.
+    """
+    file = read_toml(path, SiteFile)
+    directory = path.absolute().parent
+    return SiteConfig(directory, _absolute(file.site, directory), _absolute(file.link, directory))
+
+
+def _absolute(section: Section, directory: Path) -> Section:
+    paths = {
+        name: directory / value
+        for name, value in ((each, getattr(section, each)) for each in type(section).model_fields)
+        if isinstance(value, Path)
+    }
+    return section.model_copy(update=paths)

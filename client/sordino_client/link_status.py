@@ -1,0 +1,156 @@
+"""What a link says about itself over HTTP: `/metrics`, `/livez`, `/readyz`.
+
+Metrics are the link's own few, which know nothing of records, and the text that the vault hands
+over, which it has filtered to the release classes `public` and `dp`. All of the link's own are of
+the class `public`.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from sordino_protocols.errors import InputError
+
+from sordino_client.vault_client import VaultClient
+
+RESULTS = ("answered", "failed", "malformed", "dropped")
+"""What becomes of a message: answered, the vault failed, not one of ours, or nobody waits."""
+
+_ANSWER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class LinkCounters:
+    """The link's own metrics, in a registry of their own.
+
+    Attributes:
+        registry: where they are collected.
+        connected: 1 while the server knows this site is there.
+        messages: messages by what became of them.
+        answer_seconds: from a message's arrival to its answer's departure.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.connected = Gauge(
+            "sordino_link_connected",
+            "1 while this site's node is active at the server.",
+            registry=self.registry,
+        )
+        self.messages = Counter(
+            "sordino_link_messages",
+            "Messages of the server, by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.answer_seconds = Histogram(
+            "sordino_link_answer_seconds",
+            "Seconds from a message's arrival to its answer's departure.",
+            buckets=_ANSWER_BUCKETS,
+            registry=self.registry,
+        )
+        self.vault_up = Gauge(
+            "sordino_link_vault_up",
+            "1 while the vault answers on its socket.",
+            registry=self.registry,
+        )
+        for result in RESULTS:
+            self.messages.labels(result=result)
+
+    def is_connected(self) -> bool:
+        """Whether this site's node is active at the server."""
+        return self.registry.get_sample_value("sordino_link_connected") == 1
+
+
+@contextmanager
+def serve_status(
+    address: str | None, counters: LinkCounters, vault: VaultClient
+) -> Iterator[str | None]:
+    """Serve the status while the context lasts; yields the address it is served at.
+
+    Args:
+        address: `host:port`; port 0 picks a free one; None serves nothing and yields None.
+        counters: the link's own metrics.
+        vault: whose status and metrics are added.
+
+    Raises:
+        InputError: the address cannot be served at.
+    """
+    if address is None:
+        yield None
+        return
+    server = _bind(address, counters, vault)
+    thread = Thread(target=server.serve_forever, name="status", daemon=True)
+    thread.start()
+    try:
+        yield f"{server.server_address[0]!s}:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _bind(address: str, counters: LinkCounters, vault: VaultClient) -> ThreadingHTTPServer:
+    host, _, port = address.rpartition(":")
+
+    class Handler(_StatusHandler):
+        pages = _Pages(counters, vault)
+
+    try:
+        return ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"metrics_address {address!r}: expected a free host:port") from error
+
+
+class _Pages:
+    """The three pages: status, content type, body."""
+
+    def __init__(self, counters: LinkCounters, vault: VaultClient) -> None:
+        self._counters = counters
+        self._vault = vault
+
+    def page(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        match path.partition("?")[0]:
+            case "/metrics":
+                return self._metrics()
+            case "/livez":
+                return _json(HTTPStatus.OK, {"live": True})
+            case "/readyz":
+                return self._ready()
+            case _:
+                return _json(HTTPStatus.NOT_FOUND, {"error": "not found"})
+
+    def _metrics(self) -> tuple[HTTPStatus, str, bytes]:
+        theirs = self._vault.metrics()
+        self._counters.vault_up.set(0 if theirs is None else 1)
+        text = generate_latest(self._counters.registry) + (theirs or "").encode()
+        return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, text
+
+    def _ready(self) -> tuple[HTTPStatus, str, bytes]:
+        status = self._vault.status()
+        checks = {"server": self._counters.is_connected(), "vault": status is not None}
+        code = HTTPStatus.OK if all(checks.values()) else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json(code, {"ready": all(checks.values()), **checks})
+
+
+class _StatusHandler(BaseHTTPRequestHandler):
+    pages: _Pages
+
+    def do_GET(self) -> None:
+        status, content_type, body = self.pages.page(self.path)
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing: a scrape is no event."""
+
+
+def _json(status: HTTPStatus, body: dict[str, bool | str]) -> tuple[HTTPStatus, str, bytes]:
+    return status, "application/json", json.dumps(body).encode()

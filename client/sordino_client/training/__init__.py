@@ -1,0 +1,1 @@
+"""The DP-SGD engine of a site: sampling, clipping, noise, and the steps that join them."""

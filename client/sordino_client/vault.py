@@ -1,0 +1,162 @@
+"""The process with the data and without a network: answers sealed requests on a Unix socket.
+
+Started by `vault_process`, which leaves the network before this module is imported. The ledger is
+opened and verified before a record is read. Whoever may open the socket is the link; what the link
+says is trusted no more than what the network says.
+"""
+
+import datetime as dt
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import structlog
+
+from sordino_client.admitted import AdmittedRuns
+from sordino_client.config import SiteConfig
+from sordino_client.data.connectors import load_table, read_dataset
+from sordino_client.data.table import split
+from sordino_client.ledger import Ledger
+from sordino_client.metrics import ReleaseClass, SiteMetrics
+from sordino_client.outbox import Outbox
+from sordino_client.policy import load_policy
+from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.training.noise import SecureNoise
+from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
+from sordino_protocols.errors import InputError
+from sordino_protocols.files import write_secret
+from sordino_protocols.signing import TrustStore, load_public_key, load_signer, load_trust
+from sordino_protocols.site_pb2 import (
+    MetricsReply,
+    MetricsRequest,
+    Sealed,
+    StatusReply,
+    StatusRequest,
+)
+from sordino_protocols.site_pb2_grpc import VaultServicer, add_VaultServicer_to_server
+
+_SPLIT_KEY_BYTES = 32
+_WORKERS = 4
+
+
+def run_vault(config: SiteConfig, stop: threading.Event, *, network_cut_off: bool) -> None:
+    """Serve until `stop` is set.
+
+    Raises:
+        InputError: policy, data set or key files are wrong; names the file and the fix.
+        IntegrityError: the ledger does not hold together; nothing is served.
+    """
+    log = structlog.get_logger(component="vault", site=config.site.name)
+    service = _open_service(config, network_cut_off=network_cut_off)
+    server = grpc.server(ThreadPoolExecutor(_WORKERS), options=MESSAGE_SIZE_OPTIONS)
+    add_VaultServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
+    config.site.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.site.socket.unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{config.site.socket}")
+    server.start()
+    config.site.socket.chmod(0o660)
+    log.info("ready", network_cut_off=network_cut_off)
+    stop.wait()
+    server.stop(grace=5).wait()
+    log.info("stopped")
+
+
+class VaultService(VaultServicer):
+    """`sordino.site.v1.Vault`."""
+
+    def __init__(
+        self,
+        site: Site,
+        metrics: SiteMetrics,
+        *,
+        name: str,
+        datasets: Mapping[str, SiteDataset],
+        network_cut_off: bool,
+    ) -> None:
+        self._site = site
+        self._metrics = metrics
+        self._name = name
+        self._datasets = datasets
+        self._network_cut_off = network_cut_off
+
+    def Answer(self, request: Sealed, _: grpc.ServicerContext) -> Sealed:  # noqa: N802
+        """Answer one envelope with one envelope."""
+        return Sealed(envelope=self._site.answer(request.envelope))
+
+    def Status(self, _: StatusRequest, __: grpc.ServicerContext) -> StatusReply:  # noqa: N802
+        """Public facts: data sets by schema, budgets, the ledger's head."""
+        facts = {
+            "site": self._name,
+            "network_cut_off": self._network_cut_off,
+            "datasets": {
+                name: {
+                    "schema_sha256": each.schema.digest(),
+                    "order_of_magnitude": each.schema.dataset.order_of_magnitude,
+                    "feature_count": each.schema.feature_count,
+                }
+                for name, each in self._datasets.items()
+            },
+            **self._site.status(),
+        }
+        return StatusReply(json=json.dumps(facts))
+
+    def Metrics(self, _: MetricsRequest, __: grpc.ServicerContext) -> MetricsReply:  # noqa: N802
+        """Metrics that may leave the vault; never those of the class `local`."""
+        return MetricsReply(text=self._metrics.text((ReleaseClass.PUBLIC, ReleaseClass.DP)))
+
+
+def _open_service(config: SiteConfig, *, network_cut_off: bool) -> VaultService:
+    section = config.site
+    section.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ledger = Ledger(config.ledger_path, now=lambda: dt.datetime.now(dt.UTC))
+    server_key = load_public_key(section.server_key)
+    metrics = SiteMetrics()
+    datasets = _load_datasets(section.datasets, section.state / "split.key")
+    site = Site(
+        load_signer(section.signing_key, section.name),
+        SiteTrust(
+            server=TrustStore({section.server_key.stem: server_key}),
+            submitters=load_trust(section.submitters),
+        ),
+        policy=load_policy(section.policy),
+        datasets=datasets,
+        state=SiteState(
+            ledger, Outbox(section.state / "outbox"), AdmittedRuns(section.state / "runs")
+        ),
+        noise=SecureNoise(),
+        metrics=metrics,
+        network_cut_off=network_cut_off,
+    )
+    metrics.watch_ledger(lambda: ledger.length)
+    metrics.watch_budgets(site.balances)
+    return VaultService(
+        site,
+        metrics,
+        name=section.name,
+        datasets=datasets,
+        network_cut_off=network_cut_off,
+    )
+
+
+def _load_datasets(directory: Path, key_file: Path) -> dict[str, SiteDataset]:
+    key = split_key(key_file)
+    loaded: dict[str, SiteDataset] = {}
+    for path in sorted(directory.glob("*.toml")):
+        file = read_dataset(path)
+        facts = file.public.dataset
+        if facts.name in loaded:
+            raise InputError(f"{path}: data set {facts.name!r} is declared twice in {directory}")
+        training, heldout = split(load_table(file), fraction=facts.holdout_fraction, key=key)
+        loaded[facts.name] = SiteDataset(file.public, training, heldout)
+    return loaded
+
+
+def split_key(path: Path) -> bytes:
+    """The secret that decides which records are held out; made once, kept for ever."""
+    if not path.exists():
+        write_secret(path, secrets.token_bytes(_SPLIT_KEY_BYTES))
+    return path.read_bytes()

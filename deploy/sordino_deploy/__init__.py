@@ -1,0 +1,1 @@
+"""Keys, processes and whole federations on one machine."""

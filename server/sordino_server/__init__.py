@@ -1,0 +1,1 @@
+"""The coordinator: it admits, aggregates and certifies, and never sees a record."""

@@ -1,0 +1,187 @@
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, Field, model_validator
+
+from sordino_protocols.errors import InputError, NotFoundError
+from sordino_protocols.files import (
+    LARGEST_FILE_BYTES,
+    STRICT,
+    parse_toml,
+    read_toml,
+    write_public,
+    write_secret,
+)
+
+SECRET = "correct-horse-battery"
+
+
+class Mode(Enum):
+    FAST = "fast"
+    SLOW = "slow"
+
+
+class Circle(BaseModel):
+    model_config = STRICT
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(BaseModel):
+    model_config = STRICT
+    kind: Literal["square"]
+    edge: float
+
+
+Shape = Annotated[Circle | Square, Field(discriminator="kind")]
+
+
+class Limits(BaseModel):
+    model_config = STRICT
+    epsilon: float
+    rounds: int = 1
+
+
+class Settings(BaseModel):
+    model_config = STRICT
+    limits: Limits
+    paths: tuple[Path, ...] = ()
+    mode: Mode = Mode.FAST
+    shapes: dict[str, Shape] = {}
+    more: tuple[Shape, ...] = ()
+    maybe: Limits | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> "Settings":
+        if self.limits.rounds > 9:
+            raise ValueError("limits.rounds must be at most 9")
+        return self
+
+
+def problem(text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_toml(text, Settings, source="site.toml")
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+def test_reads_what_toml_can_spell() -> None:
+    settings = parse_toml(
+        'paths = ["a", "b"]\nmode = "slow"\n[limits]\nepsilon = 4\n'
+        '[shapes.x]\nkind = "circle"\nradius = 1',
+        Settings,
+        source="site.toml",
+    )
+    assert settings.paths == (Path("a"), Path("b"))
+    assert settings.mode is Mode.SLOW
+    assert settings.limits.epsilon == 4.0
+    assert settings.shapes == {"x": Circle(kind="circle", radius=1.0)}
+
+
+def test_names_file_key_and_the_nearest_known_key() -> None:
+    message = problem(f'[limits]\nepsilom = "{SECRET}"\nepsilon = 1')
+    assert message == "site.toml: limits.epsilom: unknown key; did you mean 'epsilon'?"
+
+
+def test_lists_known_keys_when_none_is_near() -> None:
+    assert "limits.zzz: unknown key; known: epsilon, rounds" in problem(
+        "[limits]\nepsilon = 1\nzzz = 2"
+    )
+
+
+def test_suggests_inside_an_optional_table() -> None:
+    message = problem("[limits]\nepsilon = 1\n[maybe]\nepsilon = 1\nround = 1")
+    assert message == "site.toml: maybe.round: unknown key; did you mean 'rounds'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "limits: missing"),
+        ("[limits]", "limits.epsilon: missing"),
+        (f'[limits]\nepsilon = "{SECRET}"', "limits.epsilon: should be a valid number"),
+        ('[limits]\nepsilon = "1.0"', "limits.epsilon: should be a valid number"),
+        ("[limits]\nepsilon = true", "limits.epsilon: should be a valid number"),
+        ("[limits]\nepsilon = 1\nrounds = 2.0", "limits.rounds: should be a valid integer"),
+        ("[limits]\nepsilon = nan", "limits.epsilon: must be finite"),
+        ("more = [inf]\n[limits]\nepsilon = 1", "more[0]: must be finite"),
+        ("[limits]\nepsilon = 1\nrounds = 10", "limits.rounds must be at most 9"),
+        (f'mode = "{SECRET}"\n[limits]\nepsilon = 1', "mode: should be 'fast' or 'slow'"),
+        ("limits = 2024-01-01", "limits: "),
+        ("[limits", "not valid TOML"),
+        ("a = 1\na = 2", "not valid TOML"),
+    ],
+)
+def test_says_what_was_expected(text: str, expected: str) -> None:
+    assert expected in problem(text)
+
+
+def test_unions_show_the_persons_path_without_internal_labels() -> None:
+    head = "[limits]\nepsilon = 1\n[shapes.x]\n"
+    assert (
+        problem(head + 'kind = "circle"\nradios = 1\nradius = 1')
+        == "site.toml: shapes.x.radios: unknown key; did you mean 'radius'?"
+    )
+    assert "shapes.x.radius: missing" in problem(head + 'kind = "circle"')
+    assert "shapes.x.kind: must be one of 'circle', 'square'" in problem(
+        head + f'kind = "{SECRET}"'
+    )
+    assert "shapes.x.kind: must be one of 'circle', 'square'" in problem(head)
+    assert "more[1].edge: missing" in problem(
+        '[limits]\nepsilon = 1\n[[more]]\nkind = "square"\nedge = 1\n[[more]]\nkind = "square"'
+    )
+
+
+def test_shows_every_problem_up_to_a_bound() -> None:
+    text = "[limits]\nepsilon = 1\n" + "".join(f"unknown{n} = 1\n" for n in range(20))
+    lines = problem(text).splitlines()
+    assert len(lines) == 9
+    assert lines[-1] == "site.toml: and 12 more"
+
+
+def test_strict_even_when_a_model_forgot_to_be() -> None:
+    class Loose(BaseModel):
+        number: int
+
+    with pytest.raises(InputError, match="number: should be a valid integer"):
+        parse_toml('number = "5"', Loose, source="x")
+
+
+def test_a_missing_unreadable_or_huge_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"gone\.toml"):
+        read_toml(tmp_path / "gone.toml", Settings)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_toml(tmp_path, Settings)
+    (tmp_path / "latin.toml").write_bytes(b"a = '\xe9'")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_toml(tmp_path / "latin.toml", Settings)
+    (tmp_path / "huge.toml").write_bytes(b"#" * (LARGEST_FILE_BYTES + 1))
+    with pytest.raises(InputError, match="larger than"):
+        read_toml(tmp_path / "huge.toml", Settings)
+
+
+def test_secrets_are_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_secret(tmp_path / "keys" / "a.key", b"x")
+        write_public(tmp_path / "a.pub", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "keys" / "a.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "a.pub").stat().st_mode & 0o777 == 0o644
+
+
+def test_never_overwrites_nor_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("there", "link"):
+        for write in (write_secret, write_public):
+            with pytest.raises(InputError, match="exists already"):
+                write(tmp_path / name, b"new")
+    assert (tmp_path / "there").read_bytes() == b"old"
+    assert not (tmp_path / "elsewhere").exists()

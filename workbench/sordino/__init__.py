@@ -1,0 +1,1 @@
+"""The front door: the `sordino` command and the data scientist's SDK."""

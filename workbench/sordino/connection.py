@@ -1,0 +1,157 @@
+"""The data scientist's connection to a federation's server."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from sordino.profile import Profile
+from sordino_protocols.errors import (
+    AuthenticationError,
+    InputError,
+    NotFoundError,
+    SordinoError,
+    UnreachableError,
+)
+from sordino_protocols.gateway_pb2 import (
+    FetchRequest,
+    ShowRequest,
+    SitesRequest,
+    SubmitRequest,
+    WatchRequest,
+)
+from sordino_protocols.gateway_pb2_grpc import GatewayStub
+from sordino_protocols.job import Job, sign_job
+from sordino_protocols.signing import load_signer
+
+Json = Mapping[str, object]
+R = TypeVar("R")
+_PRICE_SECONDS = 120.0
+_CALL_SECONDS = 20.0
+
+
+class Connection:
+    """Jobs go in, runs can be watched, models come out. A context manager."""
+
+    def __init__(self, profile: Profile) -> None:
+        """Prepare a connection; nothing is sent before the first call.
+
+        Raises:
+            NotFoundError: a key or certificate is missing.
+        """
+        self._signer = load_signer(profile.signing_key, profile.name)
+        self._gateway = profile.gateway
+        try:
+            credentials = grpc.ssl_channel_credentials(
+                root_certificates=profile.ca_certificate.read_bytes(),
+                private_key=profile.private_key.read_bytes(),
+                certificate_chain=profile.certificate.read_bytes(),
+            )
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{error.filename}: no such file, named by the profile") from None
+        options = (("grpc.enable_http_proxy", 0),)
+        self._channel = grpc.secure_channel(profile.gateway, credentials, options=options)
+        self._stub = GatewayStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._channel.close()
+
+    def sites(self) -> dict[str, bool]:
+        """The enrolled sites, and whether each is connected."""
+        reply = self._call(lambda: self._stub.Sites(SitesRequest(), timeout=_CALL_SECONDS))
+        return {str(name): bool(online) for name, online in _object(reply.json).items()}
+
+    def submit(self, job: Job) -> str:
+        """Sign a job and queue it. Returns the run's id."""
+        return self._submit(job, "train")
+
+    def price(self, job: Job) -> Json:
+        """Ask every site what a job would cost there and whether it would be refused.
+
+        Changes nothing at any site.
+
+        Raises:
+            UnreachableError: the server did not finish asking.
+        """
+        run_id = self._submit(job, "price")
+        for _ in self.watch(run_id, timeout_seconds=_PRICE_SECONDS):
+            pass
+        shown = self.show(run_id)
+        quotes = shown.get("quotes")
+        if not isinstance(quotes, dict):
+            raise UnreachableError(f"no quotes: {shown.get('reason', 'the sites did not answer')}")
+        return quotes
+
+    def watch(self, run_id: str, *, timeout_seconds: float | None = None) -> Iterator[Json]:
+        """Events of a run from its beginning until it is over."""
+        stream = self._stub.Watch(WatchRequest(run_id=run_id), timeout=timeout_seconds)
+        try:
+            for event in stream:
+                yield _object(event.json)
+        except grpc.RpcError as error:
+            raise self._translated(error) from None
+        finally:
+            stream.cancel()
+
+    def show(self, run_id: str) -> Json:
+        """Everything the server knows of a run."""
+        request = ShowRequest(run_id=run_id)
+        reply = self._call(lambda: self._stub.Show(request, timeout=_CALL_SECONDS))
+        return _object(reply.json)
+
+    def fetch(self, run_id: str, name: str) -> bytes:
+        """A file that a run left: "model.safetensors" or "statement.json"."""
+        request = FetchRequest(run_id=run_id, name=name)
+        return self._call(
+            lambda: b"".join(
+                chunk.content for chunk in self._stub.Fetch(request, timeout=_CALL_SECONDS * 30)
+            )
+        )
+
+    def _submit(self, job: Job, purpose: str) -> str:
+        signed = sign_job(job, self._signer)
+        request = SubmitRequest(
+            body=signed.body,
+            submitter=signed.submitter,
+            signature=signed.signature,
+            purpose=purpose,
+        )
+        reply = self._call(lambda: self._stub.Submit(request, timeout=_CALL_SECONDS))
+        return str(reply.run_id)
+
+    def _call(self, call: Callable[[], R]) -> R:
+        try:
+            return call()
+        except grpc.RpcError as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: grpc.RpcError) -> SordinoError:
+        code, details = error.code(), error.details()
+        match code:
+            case grpc.StatusCode.NOT_FOUND:
+                return NotFoundError(str(details))
+            case grpc.StatusCode.UNAUTHENTICATED:
+                return AuthenticationError(str(details))
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                return InputError(str(details))
+            case _:
+                return UnreachableError(
+                    f"the server at {self._gateway} did not answer: {code.name}"
+                )
+
+
+def _object(text: str) -> dict[str, object]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise UnreachableError("the server answered something that is no JSON object")
+    return value
