@@ -25,7 +25,8 @@ from sordino.baselines import (
 )
 from sordino.exact_metrics import ExactMetrics
 from sordino.heart import ORDERS_OF_MAGNITUDE, write_dataset
-from sordino_client.data.connectors import DatasetFile, load_table, read_dataset
+from sordino_client.data.connectors import load_table
+from sordino_client.data.declaration import DatasetFile, read_dataset
 from sordino_client.data.table import Table, split
 from sordino_client.training.noise import SecureNoise
 from sordino_protocols.files import parse_toml

@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-sys.path[:0] = [str(TESTS), str(TESTS / "audit")]
+sys.path[:0] = [str(TESTS), str(TESTS / "audit"), str(TESTS / "workbench")]

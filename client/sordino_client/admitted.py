@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sordino_client.outbox import write_durably
+from sordino_client.outbox import check_file_name, write_durably
 from sordino_protocols.coins import SALT_BYTES, commit
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.job import Job, read_job
@@ -94,7 +94,7 @@ class AdmittedRuns:
         return run
 
     def _path(self, run_id: str) -> Path:
-        return self._directory / f"{run_id}.json"
+        return self._directory / f"{check_file_name(run_id)}.json"
 
 
 def pack_coins(coins: npt.NDArray[np.bool_]) -> str:

@@ -1,11 +1,12 @@
 """The budget ledger: reserve before the first look at a record, commit on release, never give back.
 
-Append-only and hash-chained, in SQLite (WAL, synchronous=FULL): when a method returns, its entry is
-on disk. What must stay true, after a crash at any point:
+Every method that changes something returns when its entry is on disk (`chain.py`). What must stay
+true, after a crash at any point:
 
-- what is spent never decreases and never passes the limit;
+- what is spent never decreases and never passes the limit, up to the rounding of sums (1e-9);
 - a release has a reservation, and only `reserve` makes one;
-- a changed, removed or reordered entry is found by `verify`.
+- a changed, removed or reordered entry is found by `verify`. That the newest entries are missing
+  altogether shows only to somebody who remembers a later `head`.
 
 The limit is a Rényi filter (Feldman & Zrnic 2021, thm. 4.3): the curves of everything spent or held
 are added, and a hold is refused when the sum's epsilon at the budget's delta would pass the limit.
@@ -13,35 +14,21 @@ That stays valid when each job is chosen after seeing the results of earlier one
 """
 
 import datetime as dt
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import sqlalchemy as sa
-
+from sordino_client.chain import Chain, Entry, read_chain
 from sordino_protocols.accounting import NO_COST, RenyiCurve, renyi_curve, total
 from sordino_protocols.errors import ExitCode, IntegrityError, SordinoError
-from sordino_protocols.privacy import Event, Guarantee, event_from_json, event_to_json
-from sordino_protocols.signing import canonical_json
+from sordino_protocols.privacy import Event, Guarantee, event_to_json
 
-GENESIS = "0" * 64
-LEDGER_VERSION = 1
-
-_METADATA = sa.MetaData()
-_ENTRIES = sa.Table(
-    "entries",
-    _METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-)
+_ROUNDING = 1e-9
 
 
 class BudgetExhaustedError(SordinoError):
-    """A hold would pass the lifetime budget.
+    """A hold, or a charge after the budget was lowered, would pass the lifetime budget.
 
     Attributes:
         left: epsilon that is neither spent nor held.
@@ -66,13 +53,11 @@ class Reservation:
         run_id: the run.
         step: which release of the run, such as "round-3".
         event: what was paid for.
-        is_committed: whether the release was already made; then it must be re-sent, not re-made.
     """
 
     run_id: str
     step: str
     event: Event
-    is_committed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +66,7 @@ class Balance:
 
     Attributes:
         limit: what the policy allows.
+        delta: of all of them.
         spent: what was reserved, ever.
         held: what running jobs may still reserve, on top of `spent`.
         left: the limit less both, at least 0.
@@ -99,11 +85,8 @@ class _Run:
     held: Event
     is_settled: bool = False
     reserved: dict[str, Event] = field(default_factory=dict)
-    committed: set[str] = field(default_factory=set)
-
-    @property
-    def spent(self) -> RenyiCurve:
-        return total([renyi_curve(event) for event in self.reserved.values()])
+    committed: dict[str, str] = field(default_factory=dict)
+    spent: RenyiCurve = NO_COST
 
     @property
     def counted(self) -> RenyiCurve:
@@ -117,30 +100,34 @@ class Ledger:
         """Open or make the ledger at `path`, and verify its chain.
 
         Raises:
-            IntegrityError: the chain does not hold; nothing may be charged until a person acts.
+            IntegrityError: the chain does not hold, or another process has it open; nothing may be
+                charged until a person acts.
         """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._engine = _open(path)
+        self._chain = Chain(path)
         self._now = now
         self._lock = threading.Lock()
         self._runs: dict[str, _Run] = {}
-        self._head, self._length = GENESIS, 0
-        for entry in self._verified():
-            self._apply(entry)
+        try:
+            for entry in self._chain.read():
+                self._apply(entry)
+                self._chain.follow(entry)
+        except BaseException:
+            self._chain.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file; everything is on disk already."""
-        self._engine.dispose()
+        self._chain.close()
 
     @property
     def head(self) -> str:
         """Hash of the newest entry; 64 zeros when there is none."""
-        return self._head
+        return self._chain.head
 
     @property
     def length(self) -> int:
         """Number of entries."""
-        return self._length
+        return self._chain.length
 
     def hold(
         self, run_id: str, *, dataset: str, event: Event, budget: Guarantee, policy_sha256: str
@@ -158,56 +145,60 @@ class Ledger:
                     raise LedgerError(f"run {run_id} has another hold, or is settled")
                 return
             if not self._fits(dataset, event, budget):
-                left = self._balance(dataset, budget).left
-                raise BudgetExhaustedError(dataset, left=left, limit=budget.epsilon)
-            self._append(
-                "hold",
-                run_id,
-                dataset=dataset,
-                event=event_to_json(event),
-                curve=list(renyi_curve(event).values),
-                budget={"epsilon": budget.epsilon, "delta": budget.delta},
-                policy_sha256=policy_sha256,
-            )
+                raise self._exhausted(dataset, budget)
+            facts = {
+                "dataset": dataset,
+                "event": event_to_json(event),
+                "curve": list(renyi_curve(event).values),
+                "budget": {"epsilon": budget.epsilon, "delta": budget.delta},
+                "policy_sha256": policy_sha256,
+            }
+            self._append("hold", run_id, facts)
 
-    def reserve(self, run_id: str, step: str, event: Event) -> Reservation:
+    def reserve(self, run_id: str, step: str, event: Event, *, budget: Guarantee) -> Reservation:
         """Charge one release, on disk, before anything that it depends on is looked at.
 
         The same step again returns the first reservation and charges nothing: after a crash the
         release is made under the reservation that is already paid for.
 
+        Args:
+            run_id: a run with a hold.
+            step: which release of the run.
+            event: what it costs.
+            budget: the data set's, as it is now. The hold was granted under the budget of its day;
+                if that was lowered since, what is spent still does not pass the lower one.
+
         Raises:
             LedgerError: no hold, the run is settled, the step was reserved with another event, or
                 the run's reservations would pass its hold.
+            BudgetExhaustedError: what was ever spent and this together would pass the budget.
         """
         with self._lock:
             run = self._open_run(run_id)
             known = run.reserved.get(step)
             if known is None:
-                if not (run.spent + renyi_curve(event)).is_within(renyi_curve(run.held)):
-                    raise LedgerError(f"{run_id}/{step} would pass the run's hold")
-                self._append("reserve", run_id, step=step, event=event_to_json(event))
+                self._require_affordable(run, f"{run_id}/{step}", event, budget)
+                self._append("reserve", run_id, {"step": step, "event": event_to_json(event)})
             elif known != event:
                 raise LedgerError(f"{run_id}/{step} is reserved with another event")
-            return Reservation(run_id, step, event, is_committed=step in run.committed)
+            return Reservation(run_id, step, event)
 
     def commit(self, reservation: Reservation, *, release_sha256: str) -> None:
         """Record that a reserved release was stored in the outbox and may leave. Idempotent.
 
         Raises:
-            LedgerError: there is no such reservation.
+            LedgerError: there is no such reservation, or another release was committed for it.
         """
+        run_id, step = reservation.run_id, reservation.step
         with self._lock:
-            run = self._runs.get(reservation.run_id)
-            if run is None or run.reserved.get(reservation.step) != reservation.event:
+            run = self._runs.get(run_id)
+            if run is None or run.reserved.get(step) != reservation.event:
                 raise LedgerError("a commit needs the reservation that the ledger made")
-            if reservation.step not in run.committed:
-                self._append(
-                    "commit",
-                    reservation.run_id,
-                    step=reservation.step,
-                    release_sha256=release_sha256,
-                )
+            if run.committed.get(step, release_sha256) != release_sha256:
+                raise LedgerError(f"{run_id}/{step} is committed with another release")
+            if step not in run.committed:
+                facts = {"step": step, "release_sha256": release_sha256}
+                self._append("commit", run_id, facts)
 
     def settle(self, run_id: str) -> None:
         """End a run: what it held and did not reserve is free again. Idempotent.
@@ -216,11 +207,8 @@ class Ledger:
             LedgerError: the run has no hold.
         """
         with self._lock:
-            run = self._runs.get(run_id)
-            if run is None:
-                raise LedgerError(f"run {run_id} has no hold")
-            if not run.is_settled:
-                self._append("settle", run_id)
+            if not self._held_run(run_id).is_settled:
+                self._append("settle", run_id, {})
 
     def planned(self, run_id: str) -> Event:
         """What a run may cost in all.
@@ -229,10 +217,7 @@ class Ledger:
             LedgerError: the run has no hold.
         """
         with self._lock:
-            run = self._runs.get(run_id)
-            if run is None:
-                raise LedgerError(f"run {run_id} has no hold")
-            return run.held
+            return self._held_run(run_id).held
 
     def charged(self, run_id: str) -> tuple[Event, ...]:
         """What a run was charged for, in order; empty if it was never heard of."""
@@ -240,11 +225,11 @@ class Ledger:
             run = self._runs.get(run_id)
             return () if run is None else tuple(run.reserved.values())
 
-    def is_committed(self, run_id: str, step: str) -> bool:
-        """Whether this release of a run was stored and may leave."""
+    def committed(self, run_id: str, step: str) -> str | None:
+        """SHA-256 (hex) of the release that was committed for a step; None before that."""
         with self._lock:
             run = self._runs.get(run_id)
-            return run is not None and step in run.committed
+            return None if run is None else run.committed.get(step)
 
     def fits(self, dataset: str, event: Event, budget: Guarantee) -> bool:
         """Whether a hold for `event` would be granted now."""
@@ -269,18 +254,29 @@ class Ledger:
                 that this process has been writing to.
         """
         with self._lock:
-            entries = list(self._verified())
-            if len(entries) != self._length or _head_of(entries) != self._head:
+            hashes = [entry.hash for entry in self._chain.read()]
+            if len(hashes) != self.length or (hashes and hashes[-1] != self.head):
                 raise IntegrityError("the ledger on disk is not the one this process wrote")
-            return len(entries)
+            return len(hashes)
+
+    def _require_affordable(self, run: _Run, what: str, event: Event, budget: Guarantee) -> None:
+        cost = renyi_curve(event)
+        if not (run.spent + cost).is_within(renyi_curve(run.held)):
+            raise LedgerError(f"{what} would pass the run's hold")
+        spent = self._spent(run.dataset) + cost
+        if not spent.epsilon(budget.delta) <= budget.epsilon * (1 + _ROUNDING):
+            raise self._exhausted(run.dataset, budget)
+
+    def _exhausted(self, dataset: str, budget: Guarantee) -> BudgetExhaustedError:
+        left = self._balance(dataset, budget).left
+        return BudgetExhaustedError(dataset, left=left, limit=budget.epsilon)
 
     def _fits(self, dataset: str, event: Event, budget: Guarantee) -> bool:
         counted = self._counted(dataset) + renyi_curve(event)
         return counted.epsilon(budget.delta) <= budget.epsilon
 
     def _balance(self, dataset: str, budget: Guarantee) -> Balance:
-        runs = [run for run in self._runs.values() if run.dataset == dataset]
-        spent = total([run.spent for run in runs]).epsilon(budget.delta)
+        spent = self._spent(dataset).epsilon(budget.delta)
         counted = self._counted(dataset).epsilon(budget.delta)
         return Balance(
             limit=budget.epsilon,
@@ -290,113 +286,51 @@ class Ledger:
             left=max(budget.epsilon - counted, 0.0),
         )
 
-    def _counted(self, dataset: str) -> RenyiCurve:
-        runs = [run for run in self._runs.values() if run.dataset == dataset]
-        return total([run.counted for run in runs]) if runs else NO_COST
+    def _spent(self, dataset: str) -> RenyiCurve:
+        return total([run.spent for run in self._runs.values() if run.dataset == dataset])
 
-    def _open_run(self, run_id: str) -> _Run:
+    def _counted(self, dataset: str) -> RenyiCurve:
+        return total([run.counted for run in self._runs.values() if run.dataset == dataset])
+
+    def _held_run(self, run_id: str) -> _Run:
         run = self._runs.get(run_id)
-        if run is None or run.is_settled:
-            raise LedgerError(f"run {run_id} has no hold, or is settled")
+        if run is None:
+            raise LedgerError(f"run {run_id} has no hold")
         return run
 
-    def _append(self, kind: str, run_id: str, **facts: object) -> None:
-        body = canonical_json(
-            {
-                "version": LEDGER_VERSION,
-                "seq": self._length,
-                "at": self._now().isoformat(),
-                "kind": kind,
-                "run_id": run_id,
-                "previous": self._head,
-                **facts,
-            }
-        )
-        row = {"seq": self._length, "body": body, "hash": hashlib.sha256(body).hexdigest()}
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(_ENTRIES), row)
-        self._apply(_Entry(json.loads(body), str(row["hash"])))
+    def _open_run(self, run_id: str) -> _Run:
+        run = self._held_run(run_id)
+        if run.is_settled:
+            raise LedgerError(f"run {run_id} is settled")
+        return run
 
-    def _apply(self, entry: "_Entry") -> None:
-        facts = entry.facts
-        run_id = str(facts["run_id"])
-        match facts["kind"]:
-            case "hold":
-                self._runs[run_id] = _Run(str(facts["dataset"]), _event(facts))
-            case "reserve":
-                self._runs[run_id].reserved[str(facts["step"])] = _event(facts)
-            case "commit":
-                self._runs[run_id].committed.add(str(facts["step"]))
-            case "settle":
-                self._runs[run_id].is_settled = True
-            case kind:
-                raise IntegrityError(f"ledger entry {self._length} has unknown kind {kind!r}")
-        self._head, self._length = entry.hash, self._length + 1
+    def _append(self, kind: str, run_id: str, facts: Mapping[str, object]) -> None:
+        entry = self._chain.append({**facts, "kind": kind, "run_id": run_id}, at=self._now())
+        self._apply(entry)
 
-    def _verified(self) -> Iterator["_Entry"]:
-        return _verified(self._engine)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    facts: dict[str, object]
-    hash: str
+    def _apply(self, entry: Entry) -> None:
+        run_id, kind = entry.text("run_id"), entry.text("kind")
+        run = self._runs.get(run_id)
+        match kind:
+            case "hold" if run is None:
+                self._runs[run_id] = _Run(entry.text("dataset"), entry.event)
+            case "reserve" if run is not None and entry.text("step") not in run.reserved:
+                run.reserved[entry.text("step")] = entry.event
+                run.spent += renyi_curve(entry.event)
+            case "commit" if run is not None and entry.text("step") in run.reserved:
+                run.committed[entry.text("step")] = entry.text("release_sha256")
+            case "settle" if run is not None:
+                run.is_settled = True
+            case _:
+                # Never skipped: what is not understood may have spent something.
+                raise IntegrityError(f"ledger: {kind!r} of run {run_id!r} cannot stand here")
 
 
 def read_entries(path: Path) -> tuple[dict[str, object], ...]:
     """Read and verify a ledger that another process may be writing to.
 
     Raises:
+        NotFoundError: there is no such file.
         IntegrityError: the chain does not hold.
     """
-    engine = _open(path, is_read_only=True)
-    try:
-        return tuple(entry.facts | {"hash": entry.hash} for entry in _verified(engine))
-    finally:
-        engine.dispose()
-
-
-def _verified(engine: sa.Engine) -> Iterator[_Entry]:
-    previous = GENESIS
-    with engine.connect() as connection:
-        rows = connection.execute(sa.select(_ENTRIES).order_by(_ENTRIES.c.seq))
-        for index, (seq, body, recorded) in enumerate(rows):
-            if seq != index:
-                raise IntegrityError(f"ledger entry {index} is missing")
-            if hashlib.sha256(body).hexdigest() != recorded:
-                raise IntegrityError(f"ledger entry {index} was changed")
-            facts = json.loads(body)
-            if facts.get("previous") != previous or facts.get("seq") != index:
-                raise IntegrityError(f"ledger entry {index} does not follow the one before it")
-            previous = recorded
-            yield _Entry(facts, recorded)
-
-
-def _head_of(entries: list[_Entry]) -> str:
-    return entries[-1].hash if entries else GENESIS
-
-
-def _event(facts: dict[str, object]) -> Event:
-    raw = facts["event"]
-    if not isinstance(raw, dict):
-        raise IntegrityError("a ledger entry has no event")
-    return event_from_json(raw)
-
-
-def _open(path: Path, *, is_read_only: bool = False) -> sa.Engine:
-    options = "?mode=ro&uri=true" if is_read_only else "?mode=rwc&uri=true"
-    engine = sa.create_engine(f"sqlite:///file:{path}{options}")
-
-    @sa.event.listens_for(engine, "connect")
-    def _set_durability(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
-        cursor = connection.cursor()
-        if not is_read_only:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            # FULL: a transaction is on disk when its commit returns, not merely at a checkpoint.
-            cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA busy_timeout=10000")
-        cursor.close()
-
-    if not is_read_only:
-        _METADATA.create_all(engine)
-    return engine
+    return tuple({**entry.facts, "hash": entry.hash} for entry in read_chain(path))

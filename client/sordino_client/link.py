@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sordino_protocols.errors import PeerError, UnreachableError
 
 from sordino_client.fleet import Fleet, FleetSettings, Inbound, join
 from sordino_client.link_status import LinkCounters, serve_status
 from sordino_client.vault_client import VaultClient, VaultFailedError
+from sordino_protocols.errors import PeerError, UnreachableError
 
 IDLE_POLL_SECONDS = 1.0
 """How rarely a link asks when nothing has come for long and the server does not hold polls."""

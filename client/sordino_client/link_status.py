@@ -14,9 +14,9 @@ from threading import Thread
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from sordino_protocols.errors import InputError
 
 from sordino_client.vault_client import VaultClient
+from sordino_protocols.errors import InputError
 
 RESULTS = ("answered", "failed", "malformed", "dropped")
 """What becomes of a message: answered, the vault failed, not one of ours, or nobody waits."""

@@ -68,10 +68,18 @@ class Outbox:
         return Release(content[:_DIGEST_BYTES].hex(), content[_DIGEST_BYTES:])
 
     def _path(self, run_id: str, step: str) -> Path:
-        for name in (run_id, step):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} cannot name a release")
-        return self._directory / run_id / f"{step}.release"
+        return self._directory / check_file_name(run_id) / f"{check_file_name(step)}.release"
+
+
+def check_file_name(name: str) -> str:
+    """Return `name` if it can stand in a path and lead nowhere else.
+
+    Raises:
+        ValueError: it cannot. Names from outside were checked where they came in: a bug of ours.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a file")
+    return name
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -134,12 +134,23 @@ def load_policy(path: Path) -> Policy | None:
 
 
 def decide(
-    policy: Policy | None, job: Job, price: Price, *, submitter: str, schema: Schema | None
+    policy: Policy | None,
+    job: Job,
+    price: Price,
+    *,
+    submitter: str,
+    site: str,
+    schema: Schema | None,
 ) -> Decision:
     """Judge a job by the site's rules; the first rule that it breaks decides."""
-    dataset = job.file.job.dataset
+    dataset, cohort = job.file.job.dataset, job.file.cohort.sites
     if policy is None:
         return Decision(Refusal.NO_POLICY, "policy.toml: no such file, so everything is refused")
+    if cohort and site not in cohort:
+        # The submitter signed for other sites: a server that asks here spends what nobody wanted.
+        return Decision(
+            Refusal.FORBIDDEN_BY_POLICY, "the job: cohort.sites", site, ", ".join(cohort)
+        )
     if schema is None:
         return Decision(Refusal.UNKNOWN_DATASET, f"datasets.d: no data set {dataset!r}")
     rules = policy.file.datasets.get(dataset)

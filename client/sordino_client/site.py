@@ -7,6 +7,10 @@ the outbox stores the bytes, the ledger commits, the bytes leave. A repeated req
 bytes; a changed one is refused; a crash in between leaves the cost spent and the release unmade or
 stored, never made twice.
 
+A run that was admitted goes on under the rules of its admission, with two exceptions, for the admin
+who changes the policy and restarts the vault: without a table for the data set nothing new is
+released, and no release takes what was spent past the budget as it is now.
+
 Whatever goes wrong, the outside learns an enum. The reason goes to the site's own log, without any
 text that a parser or a library could have put a record into.
 """
@@ -221,12 +225,16 @@ class Site:
         if not self._noise.is_secure:
             raise RefusedError(Refusal.INTERNAL, "the noise is not secure; nothing is released")
         stored = self._stored(run, step, request_digest)
-        if stored is not None and self._ledger.is_committed(run.run_id, step):
+        committed = self._ledger.committed(run.run_id, step)
+        if committed is not None:
+            if stored is None or stored.sha256 != committed:
+                raise IntegrityError(f"the outbox lost or changed the release {run.run_id}/{step}")
             return stored.envelope
+        budget = self._budget(run.job)
+        if budget is None:
+            raise RefusedError(Refusal.FORBIDDEN_BY_POLICY, "the policy has no such data set now")
         with self._metrics.charging(run.job.file.job.dataset, event):
-            reservation = self._ledger.reserve(run.run_id, step, event)
-        if reservation.is_committed:
-            raise IntegrityError(f"{run.run_id}/{step} was released, but the outbox has lost it")
+            reservation = self._ledger.reserve(run.run_id, step, event, budget=budget)
         if stored is None:
             with self._metrics.training():
                 stored = Release(request_digest, seal(mechanism(), self._signer))
@@ -258,7 +266,9 @@ class Site:
         job, cost, decision = self._judge(signed)
         budget = self._budget(job)
         if budget is None:
-            return Quote(run_id, decision.refusal, decision.rule, cost.epsilon_pld, 0.0, 0.0)
+            return Quote(
+                run_id, decision.refusal, decision.rule, cost.epsilon_pld, cost.epsilon_rdp, 0.0
+            )
         dataset = job.file.job.dataset
         refusal, rule = decision.refusal, decision.rule
         if refusal is None and not self._ledger.fits(dataset, job.plan.event, budget):
@@ -342,7 +352,14 @@ class Site:
             raise RefusedError(Refusal.UNPRICEABLE, str(error)) from None
         dataset = self._datasets.get(job.file.job.dataset)
         schema = None if dataset is None else dataset.schema
-        decision = decide(self._policy, job, cost, submitter=signed.submitter, schema=schema)
+        decision = decide(
+            self._policy,
+            job,
+            cost,
+            submitter=signed.submitter,
+            site=self._signer.name,
+            schema=schema,
+        )
         return job, cost, decision
 
     def _admitted(self, run_id: str, job_digest: str) -> AdmittedRun:

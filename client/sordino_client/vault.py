@@ -18,17 +18,17 @@ import structlog
 
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.config import SiteConfig
-from sordino_client.data.connectors import load_table, read_dataset
+from sordino_client.data.connectors import load_table
+from sordino_client.data.declaration import read_dataset
 from sordino_client.data.table import split
 from sordino_client.ledger import Ledger
 from sordino_client.metrics import ReleaseClass, SiteMetrics
-from sordino_client.outbox import Outbox
+from sordino_client.outbox import Outbox, write_durably
 from sordino_client.policy import load_policy
 from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
-from sordino_protocols.errors import InputError
-from sordino_protocols.files import write_secret
+from sordino_protocols.errors import InputError, IntegrityError
 from sordino_protocols.signing import TrustStore, load_public_key, load_signer, load_trust
 from sordino_protocols.site_pb2 import (
     MetricsReply,
@@ -56,13 +56,23 @@ def run_vault(config: SiteConfig, stop: threading.Event, *, network_cut_off: boo
     add_VaultServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     config.site.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.site.socket.unlink(missing_ok=True)
-    server.add_insecure_port(f"unix:{config.site.socket}")
+    _bind(server, config.site.socket)
     server.start()
     config.site.socket.chmod(0o660)
     log.info("ready", network_cut_off=network_cut_off)
     stop.wait()
     server.stop(grace=5).wait()
     log.info("stopped")
+
+
+def _bind(server: grpc.Server, socket: Path) -> None:
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError:
+        raise InputError(
+            f"{socket}: no socket can be made here; site.socket must be a path of at most 107 bytes"
+            " in a directory that the vault may write to"
+        ) from None
 
 
 class VaultService(VaultServicer):
@@ -156,7 +166,14 @@ def _load_datasets(directory: Path, key_file: Path) -> dict[str, SiteDataset]:
 
 
 def split_key(path: Path) -> bytes:
-    """The secret that decides which records are held out; made once, kept for ever."""
+    """The secret that decides which records are held out; made once, kept for ever.
+
+    Raises:
+        IntegrityError: the file is not what was written.
+    """
     if not path.exists():
-        write_secret(path, secrets.token_bytes(_SPLIT_KEY_BYTES))
-    return path.read_bytes()
+        write_durably(path, secrets.token_bytes(_SPLIT_KEY_BYTES))
+    key = path.read_bytes()
+    if len(key) != _SPLIT_KEY_BYTES:
+        raise IntegrityError(f"{path}: expected {_SPLIT_KEY_BYTES} bytes; restore it from a backup")
+    return key

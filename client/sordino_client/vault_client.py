@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import grpc
+
 from sordino_protocols.errors import PeerError, UnreachableError
 from sordino_protocols.flower import MAX_ENVELOPE_BYTES
 from sordino_protocols.site_pb2 import (

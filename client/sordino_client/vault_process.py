@@ -10,12 +10,15 @@ from pathlib import Path
 
 from sordino_client.config import load_config
 from sordino_client.isolation import cut_network
-from sordino_protocols.errors import SordinoError
+from sordino_protocols.errors import ExitCode, SordinoError
 from sordino_protocols.logs import configure_logging
 
 
 def main(arguments: list[str]) -> int:
     """Run the vault of the site whose `site.toml` is the only argument, until SIGTERM or SIGINT."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m sordino_client.vault_process site.toml\n")
+        return int(ExitCode.USAGE)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

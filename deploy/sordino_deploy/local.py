@@ -20,7 +20,7 @@ from sordino_deploy.processes import Child, Supervisor, free_ports
 from sordino_protocols.errors import InputError
 from sordino_protocols.flower import environment
 from sordino_protocols.signing import save_keypair
-from sordino_server.daemon import read_ports
+from sordino_server.ports import read_ports
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 _READY_SECONDS = 90.0

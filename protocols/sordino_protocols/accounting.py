@@ -4,19 +4,23 @@ Two accountants, two purposes. The privacy loss distribution (PLD; Koskela et al
 et al. 2022) gives a run's own epsilon, tight to 1e-4. The Rényi curve (RDP; Mironov 2017, Mironov
 et al. 2019) is looser by about a tenth, but sums of curves stay valid when each job is chosen after
 seeing earlier results (Feldman & Zrnic 2021), so curves are what a lifetime budget is kept in.
-Both are dp-accounting's; we never price an event ourselves.
+
+Both are dp-accounting's but for one case: where nothing is sampled, everything is one Gaussian and
+both have closed forms, exact and instant, which a test holds against the library. The library takes
+a second or two to import, so it is imported when the first sampled event is priced.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-import dp_accounting
-from dp_accounting import pld, rdp
+from typing import TYPE_CHECKING
 
 from sordino_protocols.errors import InputError
 from sordino_protocols.privacy import Composed, Event, Gaussian, Guarantee, PoissonGaussian
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 # Integers only: the moments of the sampled Gaussian have a closed form there, while fractional
 # orders fail to converge for large sampling rates.
@@ -24,8 +28,9 @@ ORDERS: tuple[int, ...] = (*range(2, 65), 72, 80, 96, 128, 192, 256, 384, 512, 1
 PLD_INTERVAL = 1e-4
 _WASTE = 1e-3
 _LARGEST_NOISE = 1e6
+_LARGEST_EPSILON = 500.0
+_PRECISION = 1e-12
 _SMALLEST_STEP = 1e-9
-_NEIGHBOURS = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,11 @@ class RenyiCurve:
 
     def epsilon(self, delta: float) -> float:
         """The best epsilon at `delta` over all orders (Canonne et al. 2020, prop. 12)."""
-        return float(rdp.compute_epsilon(ORDERS, self.values, delta)[0])
+        candidates = (
+            value + math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
+            for order, value in zip(ORDERS, self.values, strict=True)
+        )
+        return 0.0 if self == NO_COST else max(0.0, min(candidates))
 
 
 NO_COST = RenyiCurve((0.0,) * len(ORDERS))
@@ -67,8 +76,13 @@ def renyi_curve(event: Event) -> RenyiCurve:
     match event:
         case Composed(events):
             return total([renyi_curve(part) for part in events])
+        case _ if (precision := _precision(event)) is not None:
+            # Mironov 2017, corollary 3.
+            return RenyiCurve(tuple(order * precision / 2 for order in ORDERS))
         case _:
-            accountant = rdp.RdpAccountant(ORDERS, _NEIGHBOURS)
+            from dp_accounting import rdp  # noqa: PLC0415  # slow to import, see above
+
+            accountant = rdp.RdpAccountant(ORDERS, _neighbours())
             accountant.compose(_dp_event(event))
             return RenyiCurve(tuple(float(value) for value in accountant.rdp))
 
@@ -77,15 +91,16 @@ def renyi_curve(event: Event) -> RenyiCurve:
 def epsilon_by_pld(event: Event, delta: float) -> float:
     """The epsilon at `delta`, by PLD, rounded up by the discretisation (error below 1e-3).
 
-    Where everything is an unsampled Gaussian, the distribution is a Gaussian again and its epsilon
-    has a closed form (Balle & Wang 2018, thm. 8), which is used: exact, and instant.
+    Exact where nothing is sampled: the privacy loss of Gaussians is Gaussian.
     """
     parts = _simplified(event)
     match parts:
         case [Gaussian(noise_multiplier)]:
-            return float(dp_accounting.get_epsilon_gaussian(noise_multiplier, delta))
+            return _gaussian_epsilon(noise_multiplier, delta)
         case _:
-            accountant = pld.PLDAccountant(_NEIGHBOURS, PLD_INTERVAL)
+            from dp_accounting import pld  # noqa: PLC0415  # slow to import, see above
+
+            accountant = pld.PLDAccountant(_neighbours(), PLD_INTERVAL)
     for part in parts:
         accountant.compose(_dp_event(part))
     return float(accountant.get_epsilon(delta))
@@ -98,11 +113,16 @@ def epsilon_by_rdp(event: Event, delta: float) -> float:
 
 @lru_cache(maxsize=256)
 def gaussian_noise(guarantee: Guarantee) -> float:
-    """The noise multiplier with which one Gaussian release is exactly (epsilon, delta)-DP.
+    """The noise multiplier with which one Gaussian release is (epsilon, delta)-DP, and no larger.
 
-    Analytic calibration (Balle & Wang 2018, thm. 8).
+    Analytic calibration (Balle & Wang 2018, thm. 8), on the safe side by 1e-12 of it.
     """
-    return float(dp_accounting.get_sigma_gaussian(guarantee.epsilon, guarantee.delta))
+    wanted = guarantee.delta
+
+    def is_enough(noise_multiplier: float) -> bool:
+        return _gaussian_delta(noise_multiplier, guarantee.epsilon) <= wanted
+
+    return _smallest(is_enough, low=1e-3, high=_LARGEST_NOISE)
 
 
 def calibrate(event_at: Callable[[float], Event], guarantee: Guarantee) -> float:
@@ -155,6 +175,34 @@ def _on_grid(noise_multiplier: float) -> float:
     return math.ceil(noise_multiplier * scale) / scale
 
 
+def _gaussian_epsilon(noise_multiplier: float, delta: float) -> float:
+    def is_enough(epsilon: float) -> bool:
+        return _gaussian_delta(noise_multiplier, epsilon) <= delta
+
+    return 0.0 if is_enough(0.0) else _smallest(is_enough, low=1e-12, high=_LARGEST_EPSILON)
+
+
+def _gaussian_delta(noise_multiplier: float, epsilon: float) -> float:
+    """The delta of one Gaussian release at `epsilon` (Balle & Wang 2018, thm. 8)."""
+    half, ratio = 0.5 / noise_multiplier, epsilon * noise_multiplier
+    return _cdf(half - ratio) - math.exp(epsilon) * _cdf(-half - ratio)
+
+
+def _cdf(value: float) -> float:
+    # Not `NormalDist.cdf`: it adds to 1 and loses the lower tail, which is all that counts here.
+    return math.erfc(-value / math.sqrt(2)) / 2
+
+
+def _smallest(is_enough: Callable[[float], bool], *, low: float, high: float) -> float:
+    """The smallest number that is enough, by bisection of its logarithm, from above."""
+    if not is_enough(high):
+        return math.inf
+    while high / low - 1 > _PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
 def _simplified(event: Event) -> list[Event]:
     """Flatten, and merge all unsampled Gaussians into one: exact, and one PLD instead of many."""
     parts = _flat(event)
@@ -183,7 +231,15 @@ def _precision(event: Event) -> float | None:
             return None
 
 
-def _dp_event(event: Event) -> dp_accounting.DpEvent:
+def _neighbours() -> "dp_accounting.NeighboringRelation":
+    import dp_accounting  # noqa: PLC0415  # slow to import, see above
+
+    return dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
+
+
+def _dp_event(event: Event) -> "dp_accounting.DpEvent":
+    import dp_accounting  # noqa: PLC0415  # slow to import, see above
+
     match event:
         case Gaussian(noise_multiplier):
             return dp_accounting.GaussianDpEvent(noise_multiplier)

@@ -18,12 +18,12 @@ def build(spec: ModelSpec, feature_count: int) -> nn.Sequential:
         InputError: no features, or too many parameters.
     """
     modules: list[nn.Module] = []
-    for shape in layers(spec, feature_count):
-        if modules and isinstance(spec, MlpSpec):
-            modules.append(nn.Tanh() if spec.activation == "tanh" else nn.ReLU())
-        # On "meta" nothing is drawn from torch's global generator.
-        linear = nn.Linear(shape.inputs, shape.outputs, device="meta", dtype=torch.float64)
-        modules.append(linear.to_empty(device="cpu"))
+    # Torch draws initial weights that nobody wants: leave its global generator as it was.
+    with torch.random.fork_rng(devices=[]):
+        for shape in layers(spec, feature_count):
+            if modules and isinstance(spec, MlpSpec):
+                modules.append(nn.Tanh() if spec.activation == "tanh" else nn.ReLU())
+            modules.append(nn.Linear(shape.inputs, shape.outputs, dtype=torch.float64))
     module = nn.Sequential(*modules)
     load_flat(module, np.zeros(sum(p.numel() for p in module.parameters())))
     return module

@@ -106,8 +106,9 @@ def event_from_json(raw: Mapping[str, object]) -> Event:
         InputError: unknown kind or version, a missing, surplus or ill-typed field.
     """
     kind = raw.get("event")
-    if raw.get("version") != EVENT_VERSION:
-        raise InputError(f"event {kind!r} has version {raw.get('version')!r}; known: 1")
+    version = raw.get("version")
+    if version != EVENT_VERSION or not isinstance(version, int) or isinstance(version, bool):
+        raise InputError(f"event {kind!r} has version {version!r}; known: {EVENT_VERSION}")
     match kind:
         case "poisson_gaussian":
             _only(raw, "sampling_rate", "noise_multiplier", "steps")
@@ -154,7 +155,10 @@ def _number(raw: Mapping[str, object], field: str) -> float:
     value = raw[field]
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise InputError(f"event field {field!r} must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"event field {field!r} must be a number of ordinary size") from None
 
 
 def _require(holds: bool, field: str, expectation: str) -> None:  # noqa: FBT001

@@ -47,6 +47,9 @@ _SIGNED_PREFIX = b"sordino/wire/1\n"
 _HEADER_KEYS = {"type", "sender", "fields", "payload"}
 # Run ids become names of files.
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# Names of keys, as `signing.check_name` has them; an unknown one goes to a log, so it is short.
+_SENDER = re.compile(r"[a-z0-9._-]{1,64}")
+_LARGEST_INTEGER = 2**63
 _DTYPE = np.dtype("<f4")
 
 _TYPES: Mapping[str, type[Message]] = {
@@ -122,7 +125,7 @@ def open_sealed(envelope: bytes, trust: TrustStore) -> Opened:
     """
     header, payload, signature = _split(envelope)
     fields_of = _header(header)
-    sender = _text(fields_of["sender"])
+    sender = _sender(fields_of["sender"])
     trust.verify(sender, _SIGNED_PREFIX + header, signature)
     if hashlib.sha256(payload).hexdigest() != fields_of["payload"]:
         raise _malformed("the payload is not the one that was signed")
@@ -175,7 +178,9 @@ def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
         raise _malformed(f"{_NAMES[kind]} has no payload")
     values |= {name: _read_vector(payload) for name in vectors}
     run_id = values["run_id"]
-    if kind is not Refused and not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):
+    # A site that could not read a request cannot say which run it refuses.
+    is_anonymous = kind is Refused and run_id == ""
+    if not is_anonymous and not (isinstance(run_id, str) and _RUN_ID.fullmatch(run_id)):
         raise _malformed("run_id must be 1 to 64 of a-z, 0-9 and '-', not beginning with '-'")
     return kind(**values)  # type: ignore[arg-type]  # every value was read by its field's reader
 
@@ -225,12 +230,24 @@ def _read_vector(payload: object) -> Vector:
 def _text(raw: object) -> str:
     if not isinstance(raw, str):
         raise _malformed("a field must be text")
+    if not raw.isascii():
+        # Nothing that we say needs more, and a lone surrogate could not even be written to a log.
+        raise _malformed("a field must be ASCII")
     return raw
+
+
+def _sender(raw: object) -> str:
+    name = _text(raw)
+    if not _SENDER.fullmatch(name):
+        raise _malformed("a sender must be 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+    return name
 
 
 def _integer(raw: object) -> int:
     if not isinstance(raw, int) or isinstance(raw, bool):
         raise _malformed("a field must be an integer")
+    if not -_LARGEST_INTEGER <= raw < _LARGEST_INTEGER:
+        raise _malformed("an integer must fit into 64 bits")
     return raw
 
 
@@ -261,7 +278,7 @@ def _signed_job(raw: object) -> SignedJob:
         signature = bytes.fromhex(_text(raw["signature"]))
     except ValueError:
         raise _malformed("a job's body or signature cannot be read") from None
-    return SignedJob(body, _text(raw["submitter"]), signature)
+    return SignedJob(body, _sender(raw["submitter"]), signature)
 
 
 def _malformed(reason: str) -> UnreadableError:

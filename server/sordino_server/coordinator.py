@@ -3,21 +3,21 @@
 What must stay true: it can be killed at any line and started again. A round that was not
 checkpointed is asked again with the same bytes, so a site that has already answered answers with
 the same bytes, unpaid. An update is aggregated only if it answers this run, this round and this job
-and is no longer than clipping and noise can make it.
+and is no longer than clipping and noise can make it. However a run ends, every site that was asked
+to hold budget for it is told that it may let go.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from sordino_protocols.accounting import epsilon_by_pld
-from sordino_protocols.errors import ExitCode, IntegrityError, PeerError, SordinoError
+from sordino_protocols.errors import ExitCode, InputError, PeerError, SordinoError
 from sordino_protocols.job import Job
 from sordino_protocols.messages import (
     Admission,
@@ -25,8 +25,8 @@ from sordino_protocols.messages import (
     Evaluate,
     Evaluation,
     Inquire,
-    Quote,
     Receipt,
+    Refusal,
     Reply,
     Request,
     RoundPlan,
@@ -36,7 +36,7 @@ from sordino_protocols.messages import (
 from sordino_protocols.models import initial_weights
 from sordino_protocols.privacy import PoissonGaussian
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent, RunState
-from sordino_protocols.scorecard import Scorecard, scorecard
+from sordino_protocols.scorecard import scorecard
 from sordino_server.aggregation import (
     ServerState,
     advance,
@@ -45,7 +45,17 @@ from sordino_server.aggregation import (
     released_weights,
     sum_updates,
 )
+from sordino_server.inquiry import inquire
+from sordino_server.plausibility import check_admission, check_histogram, check_same_columns
 from sordino_server.runs import ADMISSIONS, EVALUATION, QUOTES, STATEMENT, RunDirectory
+from sordino_server.statement import (
+    AdmissionFacts,
+    Admissions,
+    EvaluationFacts,
+    Statement,
+    evaluation_facts,
+    receipt_facts,
+)
 from sordino_server.strategy import (
     ImplausibleError,
     Outcome,
@@ -54,9 +64,12 @@ from sordino_server.strategy import (
     Strategy,
 )
 
+MOST_ATTEMPTS = 5
+"""How often a run is started that gets no further; after that it is only wound up."""
+
 _CONFIDENCE = 0.95
 _CONNECT_SECONDS = 60.0
-_QUOTE_SECONDS = 30.0
+_WINDING_UP_PATIENCE = Patience(quorum=1, deadline_seconds=10.0, grace_seconds=10.0)
 
 R = TypeVar("R", bound=Reply)
 
@@ -84,78 +97,78 @@ class Coordinator:
         Raises:
             RunFailedError: it cannot be finished; the run's log says why.
         """
-        try:
-            if self._run.manifest().purpose == "price":
-                self._inquire()
+        with self._run.locked():
+            try:
+                self._go_on()
+            except (RunFailedError, InputError) as error:
+                # First the sites: once the run is over, nobody comes back to it.
+                unsettled = self._release_holds(self._cohort())
+                self._run.advance(RunEvent.GAVE_UP, reason=str(error), unsettled=unsettled)
+                raise RunFailedError(str(error)) from error
+
+    def _go_on(self) -> None:
+        if self._run.attempts_in_vain() > MOST_ATTEMPTS:
+            raise RunFailedError("the server app failed again and again: see the server's log")
+        is_price = self._run.manifest().purpose == "price"
+        while (state := self._run.state()) not in TERMINAL_RUN_STATES:
+            if is_price:
+                self._go_on_with_price(state)
             else:
-                self._train()
-        except RunFailedError as error:
-            self._run.advance(RunEvent.GAVE_UP, reason=str(error))
-            self._settle_quietly()
-            raise
+                self._go_on_with_training(state)
 
     # ------------------------------------------------------------------ a price
 
-    def _inquire(self) -> None:
-        self._start()
-        patience = Patience(len(self._cohort()), _QUOTE_SECONDS, _QUOTE_SECONDS)
-        request = Inquire(self._run.run_id, self._signed)
-        outcome = self._strategy.ask(self._cohort(), request, Quote, patience)
-        quotes = {
-            site: {
-                "refusal": quote.refusal and quote.refusal.value,
-                "rule": quote.rule,
-                "epsilon_pld": quote.epsilon_pld,
-                "epsilon_rdp": quote.epsilon_rdp,
-                "budget_left": quote.budget_left,
-            }
-            for site, quote in outcome.answers.items()
-        }
-        silent = {site: each.value for site, each in outcome.rejections.items()}
-        refused = {site: each.value for site, each in outcome.refusals.items()}
-        self._run.save_json(QUOTES, {"quotes": quotes, "refused": refused, "silent": silent})
-        for event in (
-            RunEvent.ADMITTED,
-            RunEvent.TRAINED,
-            RunEvent.EVALUATED,
-            RunEvent.SETTLED,
-        ):
-            self._run.advance(event)
+    def _go_on_with_price(self, state: RunState) -> None:
+        match state:
+            case RunState.QUEUED:
+                self._run.advance(RunEvent.STARTED, cohort=self._wanted())
+            case RunState.ADMITTING:
+                request = Inquire(self._run.run_id, self._signed)
+                self._run.save(QUOTES, inquire(self._strategy, self._cohort(), request))
+                self._run.advance(RunEvent.ADMITTED)
+            case RunState.TRAINING:
+                self._run.advance(RunEvent.TRAINED)
+            case RunState.EVALUATING:
+                self._run.advance(RunEvent.EVALUATED)
+            case _:
+                self._run.advance(RunEvent.SETTLED)
 
     # ------------------------------------------------------------------ a training run
 
-    def _train(self) -> None:
-        while (state := self._run.state()) not in TERMINAL_RUN_STATES:
-            match state:
-                case RunState.QUEUED:
-                    self._start()
-                case RunState.ADMITTING:
-                    self._admit()
-                case RunState.TRAINING:
-                    self._rounds()
-                case RunState.EVALUATING:
-                    self._evaluate()
-                case _:
-                    self._settle()
+    def _go_on_with_training(self, state: RunState) -> None:
+        match state:
+            case RunState.QUEUED:
+                self._start()
+            case RunState.ADMITTING:
+                self._admit()
+            case RunState.TRAINING:
+                self._rounds()
+            case RunState.EVALUATING:
+                self._evaluate()
+            case _:
+                self._settle()
 
     def _start(self) -> None:
-        """Wait until enough sites are connected."""
-        wanted = self._job.file.cohort
-        deadline = time.monotonic() + min(_CONNECT_SECONDS, wanted.deadline_seconds)
-        while len(cohort := self._connected()) < max(wanted.quorum, len(wanted.sites)):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
-        if len(cohort) < wanted.quorum:
-            self._run.advance(RunEvent.STARTED, cohort=cohort)
+        """Wait until a quorum is connected; admission waits for the others, and not for ever."""
+        wanted, quorum = self._wanted(), self._job.file.cohort.quorum
+        if len(wanted) < quorum:
             raise RunFailedError(
-                f"{len(cohort)} sites are connected; the job needs a quorum of {wanted.quorum}"
+                f"{len(wanted)} of the job's sites are enrolled; it needs a quorum of {quorum}"
             )
-        self._run.advance(RunEvent.STARTED, cohort=cohort)
+        patience = min(_CONNECT_SECONDS, self._job.file.cohort.deadline_seconds)
+        deadline = time.monotonic() + patience
+        while len(connected := set(self._strategy.connected()) & set(wanted)) < quorum:
+            if time.monotonic() > deadline:
+                raise RunFailedError(
+                    f"{len(connected)} sites are connected; the job needs a quorum of {quorum}"
+                )
+            time.sleep(0.1)
+        self._run.advance(RunEvent.STARTED, cohort=wanted)
 
-    def _connected(self) -> list[str]:
-        wanted = self._job.file.cohort.sites
-        return [site for site in self._strategy.connected() if not wanted or site in wanted]
+    def _wanted(self) -> list[str]:
+        """The sites that the job names; all that are enrolled if it names none."""
+        named = self._job.file.cohort.sites
+        return [site for site in self._strategy.enrolled() if not named or site in named]
 
     def _cohort(self) -> list[str]:
         cohort: list[str] = []
@@ -170,23 +183,20 @@ class Coordinator:
         def check(_site: str, reply: Admission) -> None:
             if reply.job_digest != self._signed.digest:
                 raise ImplausibleError(Rejection.MALFORMED, "admitted another job")
-            if reply.order_of_magnitude < 1:
-                raise ImplausibleError(Rejection.IMPLAUSIBLE, "declares no units")
+            _believe(lambda: check_admission(reply), Rejection.IMPLAUSIBLE)
 
         outcome = self._ask(self._cohort(), request, Admission, check=check)
-        shapes = {(each.feature_count, each.feature_digest) for each in outcome.answers.values()}
-        if len(shapes) != 1:
-            raise RunFailedError("the sites declare different columns for this data set")
+        check_same_columns(outcome.answers)
         admissions = {
-            site: {
-                "order_of_magnitude": each.order_of_magnitude,
-                "feature_count": each.feature_count,
-                "coins_commitment": each.coins_commitment,
-                "ledger_head": each.ledger_head,
-            }
+            site: AdmissionFacts(
+                order_of_magnitude=each.order_of_magnitude,
+                feature_count=each.feature_count,
+                coins_commitment=each.coins_commitment,
+                ledger_head=each.ledger_head,
+            )
             for site, each in outcome.answers.items()
         }
-        self._run.save_json(ADMISSIONS, admissions)
+        self._run.save(ADMISSIONS, Admissions(sites=admissions))
         refused = {site: refusal.value for site, refusal in outcome.refusals.items()}
         self._run.advance(RunEvent.ADMITTED, sites=sorted(admissions), refused=refused)
 
@@ -199,7 +209,8 @@ class Coordinator:
                 spent = accountant.submit(_epsilon_after, self._job, number)
                 started = time.monotonic()
                 state, outcome = self._round(number, state, admitted)
-                self._run.save_checkpoint(state)
+                # Before the checkpoint: after a crash in between the round is asked, and logged,
+                # again, and the later entry holds.
                 self._run.record(
                     "round",
                     round=number,
@@ -211,6 +222,7 @@ class Coordinator:
                     epsilon_spent=spent.result(),
                     seconds=round(time.monotonic() - started, 4),
                 )
+                self._run.save_checkpoint(state)
         lanes = self._plan.training.lanes
         released = released_weights(state, lanes=lanes)
         self._run.save_model(released, job_digest=self._signed.digest)
@@ -228,15 +240,15 @@ class Coordinator:
                 raise ImplausibleError(Rejection.MALFORMED, "an answer for another round")
             if reply.vector.shape != state.weights.shape:
                 raise ImplausibleError(Rejection.BAD_SHAPE, "a vector of another length")
-            try:
-                check_update(
+            _believe(
+                lambda: check_update(
                     reply.vector.astype(np.float64),
                     plan,
                     dimension=len(state.weights),
                     expected_batch_size=plan.sampling_rate * admitted.units[site],
-                )
-            except PeerError as error:
-                raise ImplausibleError(Rejection.IMPLAUSIBLE, str(error)) from None
+                ),
+                Rejection.IMPLAUSIBLE,
+            )
 
         outcome = self._ask(sorted(admitted.units), request, Update, check=check)
         if plan.lanes:
@@ -261,45 +273,58 @@ class Coordinator:
         bins = self._plan.evaluation.bins
         request = Evaluate(self._run.run_id, self._signed.digest, weights)
 
-        def check(_site: str, reply: Evaluation) -> None:
-            if reply.job_digest != self._signed.digest or reply.histogram.shape != (2 * bins,):
-                raise ImplausibleError(Rejection.BAD_SHAPE, "not the histogram of this job")
+        def check(site: str, reply: Evaluation) -> None:
+            if reply.job_digest != self._signed.digest:
+                raise ImplausibleError(Rejection.MALFORMED, "an evaluation for another job")
+            if reply.histogram.shape != (2 * bins,):
+                raise ImplausibleError(Rejection.BAD_SHAPE, "a histogram of another length")
+            histogram, units = reply.histogram.astype(np.float64), admitted.units[site]
+            _believe(
+                lambda: check_histogram(histogram, self._plan.evaluation, units=units),
+                Rejection.IMPLAUSIBLE,
+            )
 
         outcome = self._ask(sorted(admitted.units), request, Evaluation, check=check)
         histograms = [each.histogram.astype(np.float64) for each in outcome.answers.values()]
         whole = sum_updates(histograms).reshape(2, bins)
         noise_std = self._plan.evaluation.noise_multiplier * len(histograms) ** 0.5
         card = scorecard(whole, noise_std=noise_std, confidence=_CONFIDENCE)
-        content = _scorecard_json(card) | {
-            "histogram": whole.tolist(),
-            "noise_std": noise_std,
-            "sites": sorted(outcome.answers),
-        }
-        self._run.save_json(EVALUATION, content)
+        sites = sorted(outcome.answers)
+        facts = evaluation_facts(card, whole.tolist(), noise_std=noise_std, sites=sites)
+        self._run.save(EVALUATION, facts)
         self._run.advance(RunEvent.EVALUATED)
 
     def _settle(self) -> None:
         request = Settle(self._run.run_id, self._signed.digest)
         sites = sorted(Admitted.read(self._run).units)
-        outcome = self._ask(sites, request, Receipt)
-        statement = {
-            "run_id": self._run.run_id,
-            "job": json.loads(self._signed.body),
-            "job_digest": self._signed.digest,
-            "submitter": self._signed.submitter,
-            "evaluation": self._run.read_json(EVALUATION),
-            "admissions": self._run.read_json(ADMISSIONS),
-            "receipts": {site: asdict(each) for site, each in outcome.answers.items()},
-        }
-        self._run.save_json(STATEMENT, statement)
-        self._run.advance(RunEvent.SETTLED)
 
-    def _settle_quietly(self) -> None:
-        """Tell the sites that a failed run is over, so that what it held is free again."""
+        def check(_site: str, reply: Receipt) -> None:
+            if reply.job_digest != self._signed.digest:
+                raise ImplausibleError(Rejection.MALFORMED, "a receipt for another job")
+
+        outcome = self._ask(sites, request, Receipt, check=check)
+        statement = Statement(
+            run_id=self._run.run_id,
+            job=self._job,
+            job_digest=self._signed.digest,
+            submitter=self._signed.submitter,
+            evaluation=self._run.read(EVALUATION, EvaluationFacts),
+            admissions=self._run.read(ADMISSIONS, Admissions).sites,
+            receipts={site: receipt_facts(each) for site, each in outcome.answers.items()},
+        )
+        self._run.save(STATEMENT, statement)
+        # A site whose admission came too late holds budget, and takes no part.
+        others = self._release_holds([site for site in self._cohort() if site not in sites])
+        self._run.advance(RunEvent.SETTLED, unsettled=_silences(outcome) | others)
+
+    def _release_holds(self, sites: list[str]) -> dict[str, str]:
+        """Tell sites that the run is over for them. Returns who may hold budget still, and why."""
+        if not sites or self._run.manifest().purpose == "price":
+            return {}
         request = Settle(self._run.run_id, self._signed.digest)
-        cohort = self._cohort()
-        if self._run.manifest().purpose == "train" and cohort:
-            self._strategy.ask(cohort, request, Receipt, Patience(len(cohort), 10.0, 10.0))
+        outcome = self._strategy.ask(sites, request, Receipt, _WINDING_UP_PATIENCE)
+        silences = _silences(outcome)
+        return {site: why for site, why in silences.items() if why != Refusal.NOT_ADMITTED}
 
     def _initial(self, admitted: "Admitted") -> ServerState:
         seed = bytes.fromhex(self._signed.digest)
@@ -323,8 +348,7 @@ class Coordinator:
         patience = Patience(wanted.quorum, wanted.deadline_seconds, wanted.grace_seconds)
         outcome = self._strategy.ask(cohort, request, expected, patience, check=check)
         if not outcome.has_quorum:
-            said = {site: each.value for site, each in outcome.refusals.items()}
-            said |= {site: each.value for site, each in outcome.rejections.items()}
+            said = _silences(outcome)
             reasons = ", ".join(f"{site}: {why}" for site, why in sorted(said.items()))
             raise RunFailedError(
                 f"{len(outcome.answers)} of {len(cohort)} sites answered {type(request).__name__}; "
@@ -348,27 +372,25 @@ class Admitted:
     @classmethod
     def read(cls, run: RunDirectory) -> "Admitted":
         """Read what `_admit` wrote."""
-        units: dict[str, int] = {}
-        feature_count = 0
-        for site, facts in run.read_json(ADMISSIONS).items():
-            if not isinstance(facts, dict):
-                raise IntegrityError(f"{run.path}: {ADMISSIONS} cannot be read")
-            units[site] = int(facts["order_of_magnitude"])
-            feature_count = int(facts["feature_count"])
-        return cls(units, feature_count)
+        sites = run.read(ADMISSIONS, Admissions).sites
+        units = {site: facts.order_of_magnitude for site, facts in sites.items()}
+        return cls(units, next(iter(sites.values())).feature_count)
+
+
+def _believe(check: Callable[[], None], otherwise: Rejection) -> None:
+    try:
+        check()
+    except PeerError as error:
+        raise ImplausibleError(otherwise, str(error)) from None
+
+
+def _silences(outcome: Outcome[R]) -> dict[str, str]:
+    """What the sites without an answer did instead."""
+    refused = {site: each.value for site, each in outcome.refusals.items()}
+    return refused | {site: each.value for site, each in outcome.rejections.items()}
 
 
 def _epsilon_after(job: Job, number: int) -> float:
     plan = job.plan.training
     event = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.local_steps * number)
     return epsilon_by_pld(event, job.file.guarantee.delta)
-
-
-def _scorecard_json(card: Scorecard) -> dict[str, object]:
-    return {
-        "accuracy": card.accuracy.value,
-        "accuracy_interval": [card.accuracy.lower, card.accuracy.upper],
-        "auc": card.auc.value,
-        "auc_interval": [card.auc.lower, card.auc.upper],
-        "confidence": card.confidence,
-    }

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from pathlib import Path
 
 import structlog
 from prometheus_client import start_http_server
@@ -10,12 +9,11 @@ from prometheus_client import start_http_server
 from sordino_server.config import ServerConfig
 from sordino_server.gateway import serve_gateway
 from sordino_server.metrics import server_registry
+from sordino_server.ports import PORTS
 from sordino_server.queue import Queue
 from sordino_server.registry import enrol, enrolled_sites
 from sordino_server.runs import Runs, write_whole
 from sordino_server.superlink import SuperLink, SuperLinkSettings
-
-PORTS = "ports.json"
 
 
 def run_server(config: ServerConfig, stop: threading.Event) -> None:
@@ -66,12 +64,3 @@ def _serve_metrics(address: str, superlink: SuperLink, runs: Runs) -> int:
     host, _, port = address.rpartition(":")
     server, _ = start_http_server(int(port), addr=host, registry=server_registry(superlink, runs))
     return int(server.server_port)
-
-
-def read_ports(state: Path) -> dict[str, int] | None:
-    """The ports of a running server; None while it is not ready."""
-    try:
-        raw = json.loads((state / PORTS).read_bytes())
-    except FileNotFoundError:
-        return None
-    return {str(name): int(port) for name, port in raw.items()}

@@ -103,10 +103,12 @@ class Exchange:
         """
         self._grid = grid
         self._poll_seconds = poll_seconds
+        self._known: dict[str, int] = {}
 
     def nodes(self) -> dict[str, int]:
         """The connected sites: registered name to Flower's node id."""
-        return {info.name: info.node_id for info in self._grid.get_nodes() if info.name}
+        self._known = {info.name: info.node_id for info in self._grid.get_nodes() if info.name}
+        return dict(self._known)
 
     def send(
         self, envelopes: Mapping[str, bytes], *, message_type: str, ttl_seconds: float
@@ -130,7 +132,8 @@ class Exchange:
                     f"the envelope for {site!r} has {len(envelope)} bytes; "
                     f"at most {flower.MAX_ENVELOPE_BYTES}"
                 )
-        nodes = self.nodes()
+        # A site that left since we looked last is found out by the SuperLink: no look is needed.
+        nodes = self._known if envelopes.keys() <= self._known.keys() else self.nodes()
         asked = [_Asked(site, nodes[site]) for site in envelopes if site in nodes]
         records = {envelope: flower.to_record(envelope) for envelope in set(envelopes.values())}
         now = time.time()

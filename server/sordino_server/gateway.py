@@ -125,7 +125,7 @@ class Gateway(GatewayServicer):
         }
         for name in (STATEMENT, QUOTES):
             if (run.path / name).exists():
-                facts[name.removesuffix(".json")] = run.read_json(name)
+                facts[name.removesuffix(".json")] = json.loads(run.artifact(name))
         reasons = [event["reason"] for event in run.events() if "reason" in event]
         return ShowReply(json=json.dumps(facts | ({"reason": reasons[-1]} if reasons else {})))
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
 from sordino_protocols.errors import InputError, UnreachableError
 from sordino_protocols.flower import MAX_ENVELOPE_BYTES
+from sordino_server.fleet_api import FleetApi
 from sordino_server.gate import FLEET_PATHS, RUNTIME_PATHS, Gate, News
 
 LOOPBACK = "127.0.0.1"
@@ -27,7 +28,7 @@ _APP_HOLD_SECONDS = 0.5  # a strategy's deadline is kept this precisely
 _KEEP_ALIVE_SECONDS = 75
 _START_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 3
-_HANDLER_THREADS = 1
+_HANDLER_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,12 @@ class _Server(uvicorn.Server):
 class Listeners:
     """Serves an application to sites and to the server's own app, each through its gate."""
 
-    def __init__(self, app: ASGIApp, settings: ListenerSettings) -> None:
+    def __init__(self, app: FastAPI, settings: ListenerSettings) -> None:
         """Open the sockets.
+
+        Args:
+            app: Flower's application.
+            settings: where and how to listen.
 
         Raises:
             InputError: an address is taken or malformed, or the certificate cannot be used.
@@ -120,7 +125,7 @@ class Listeners:
     def _make_servers(self) -> tuple[_Server, _Server]:
         to_sites, to_app = News(), News()
         fleet = Gate(
-            app=self._app,
+            app=FleetApi(self._app),
             paths=FLEET_PATHS,
             arriving=to_sites,
             departing=to_app,
@@ -135,10 +140,10 @@ class Listeners:
             hold_seconds=_APP_HOLD_SECONDS,
             max_envelope_bytes=_OBJECT_BYTES,
         )
-        # Flower's start-up and shut-down belong to one of the two: they must run once.
+        # Flower's start-up and shut-down must run once: with the listener that has its app.
         return (
-            _Server(_config(fleet, lifespan=True, tls=self._tls)),
-            _Server(_config(runtime, lifespan=False, tls=None)),
+            _Server(_config(fleet, lifespan=False, tls=self._tls)),
+            _Server(_config(runtime, lifespan=True, tls=None)),
         )
 
 

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunState
 from sordino_server.runs import EVALUATION, RunDirectory, Runs
+from sordino_server.statement import EvaluationFacts
 from sordino_server.strategy import Rejection
 from sordino_server.superlink import SuperLink
 
@@ -110,12 +111,12 @@ def _active(run: RunDirectory) -> Iterator[Metric]:
 def _evaluated(run: RunDirectory) -> Iterator[Metric]:
     if not (run.path / EVALUATION).exists():
         return
-    evaluation = run.read_json(EVALUATION)
+    evaluation = run.read(EVALUATION, EvaluationFacts)
     family = GaugeMetricFamily(
         "sordino_eval_metric", "Noisy evaluation of a run's model.", labels=["run_id", "metric"]
     )
-    for metric in ("accuracy", "auc"):
-        family.add_metric([run.run_id, metric], float(str(evaluation[metric])))
+    for metric, value in (("accuracy", evaluation.accuracy), ("auc", evaluation.auc)):
+        family.add_metric([run.run_id, metric], value)
     yield family
 
 

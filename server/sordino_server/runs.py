@@ -2,20 +2,25 @@
 
 The daemon, the server app and whoever watches share nothing but this directory. What must stay
 true: a file appears whole or not at all, a checkpoint names the last round that it holds, and the
-state is the last one in the log, which only grows.
+state is the last one in the log, which only grows. A line of the log that was cut short by a crash
+was never acknowledged to anybody, and counts for nothing.
 """
 
+import contextlib
 import datetime as dt
+import fcntl
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load, save
 
 from sordino_protocols.errors import IntegrityError, NotFoundError
@@ -26,9 +31,13 @@ from sordino_protocols.signing import canonical_json
 from sordino_server.aggregation import ServerState
 
 Purpose = Literal["train", "price"]
+LogEntry = dict[str, object]
+Document = TypeVar("Document", bound=BaseModel)
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
+_RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _MANIFEST = "manifest.json"
+_LOCK = "lock"
 _EVENTS = "events.jsonl"
 _CHECKPOINT = "checkpoint.safetensors"
 MODEL = "model.safetensors"
@@ -72,49 +81,69 @@ class RunDirectory:
                 raw["job"].encode("ascii"), raw["submitter"], bytes.fromhex(raw["signature"])
             )
             return Manifest(raw["run_id"], raw["purpose"], signed, raw["created"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise IntegrityError(f"{self.path}: the run's manifest cannot be read") from None
 
     def job(self) -> Job:
         """The run's job."""
         return read_job(self.manifest().job.body)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who executes this run, waiting for another who still does.
+
+        The lock ends with the process that has it, however that ends.
+        """
+        with (self.path / _LOCK).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     # ------------------------------------------------------------------ the log
 
     def record(self, event: str, **facts: object) -> None:
         """Append one event to the log; on disk when this returns."""
         line = canonical_json({"at": _now(), "event": event, **facts}) + b"\n"
-        descriptor = os.open(
-            self.path / _EVENTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with (self.path / _EVENTS).open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                # What a crash cut short must not swallow this event.
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
-    def events(self) -> Iterator[dict[str, object]]:
-        """The log from its beginning; a line that is still being written is left out."""
+    def events(self) -> Iterator[LogEntry]:
+        """The log from its beginning; a line that is not whole is left out."""
+        yield from self.events_after(0)[0]
+
+    def events_after(self, offset: int) -> tuple[list[LogEntry], int]:
+        """What the log has after `offset`, in bytes, and the offset to go on from."""
         try:
-            content = (self.path / _EVENTS).read_bytes()
+            with (self.path / _EVENTS).open("rb") as file:
+                file.seek(offset)
+                content = file.read()
         except FileNotFoundError:
-            return
-        for line in content.split(b"\n")[:-1]:
-            yield json.loads(line)
+            return [], offset
+        whole = content[: content.rfind(b"\n") + 1]
+        entries = map(_entry, whole.split(b"\n"))
+        return [entry for entry in entries if entry is not None], offset + len(whole)
 
     def state(self) -> RunState:
         """Where the run is."""
-        state = RunState.QUEUED
-        for event in self.events():
-            if event["event"] == "state":
-                state = RunState(str(event["state"]))
-        return state
+        return last_state(self.events()) or RunState.QUEUED
 
     def advance(self, event: RunEvent, **facts: object) -> RunState:
         """Move the run to its next state, and log it."""
         state = advance_run(self.state(), event)
         self.record("state", state=state.value, **facts)
         return state
+
+    def attempts_in_vain(self) -> int:
+        """How often the run was started since anything else happened to it."""
+        attempts = 0
+        for entry in self.events():
+            attempts = attempts + 1 if entry["event"] == "attempt" else 0
+        return attempts
 
     # ------------------------------------------------------------------ rounds
 
@@ -169,23 +198,24 @@ class RunDirectory:
             raise NotFoundError(f"run {self.run_id} has no model yet")
         return load(path.read_bytes())["weights"]
 
-    def save_json(self, name: str, content: object) -> None:
+    def save(self, name: str, document: BaseModel) -> None:
         """Write a result as indented JSON."""
-        write_whole(self.path / name, json.dumps(content, indent=2, sort_keys=True).encode())
+        write_whole(self.path / name, document.model_dump_json(indent=2).encode())
 
-    def read_json(self, name: str) -> dict[str, object]:
+    def read(self, name: str, kind: type[Document]) -> Document:
         """Read a result.
 
         Raises:
             NotFoundError: the run has not got that far.
+            IntegrityError: the file is not what we wrote.
         """
         path = self.path / name
         if not path.exists():
             raise NotFoundError(f"run {self.run_id} has no {name} yet")
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise IntegrityError(f"{path}: not a JSON object")
-        return content
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise IntegrityError(f"{path}: this file of a run cannot be read") from None
 
     def artifact(self, name: str) -> bytes:
         """The content of a file that a run leaves for others.
@@ -212,6 +242,8 @@ class Runs:
         run_id = f"{purpose}-{stamp}-{secrets.token_hex(4)}"
         path = self._directory / run_id
         path.mkdir(mode=0o700)
+        run = RunDirectory(path)
+        run.record("state", state=RunState.QUEUED.value)
         manifest = {
             "run_id": run_id,
             "purpose": purpose,
@@ -220,9 +252,9 @@ class Runs:
             "signature": job.signature.hex(),
             "created": _now(),
         }
+        # Last: with its manifest the run exists, and may be started at once.
         write_whole(path / _MANIFEST, canonical_json(manifest))
-        run = RunDirectory(path)
-        run.record("state", state=RunState.QUEUED.value)
+        _sync(self._directory)
         return run
 
     def get(self, run_id: str) -> RunDirectory:
@@ -232,14 +264,25 @@ class Runs:
             NotFoundError: there is no such run.
         """
         path = self._directory / run_id
-        if path.parent != self._directory or not (path / _MANIFEST).is_file():
+        # The id comes from outside: checked before it becomes a path.
+        if not _RUN_ID.fullmatch(run_id) or not (path / _MANIFEST).is_file():
             raise NotFoundError(f"no run {run_id!r}")
         return RunDirectory(path)
 
     def all(self) -> list[RunDirectory]:
-        """Every run, oldest first."""
-        paths = [path.parent for path in self._directory.glob(f"*/{_MANIFEST}")]
-        return sorted(map(RunDirectory, paths), key=lambda run: run.manifest().created)
+        """Every run, oldest first; one whose manifest cannot be read stops no other."""
+        created: list[tuple[str, RunDirectory]] = []
+        for path in self._directory.glob(f"*/{_MANIFEST}"):
+            run = RunDirectory(path.parent)
+            with contextlib.suppress(IntegrityError):
+                created.append((run.manifest().created, run))
+        return [run for _, run in sorted(created, key=lambda each: each[0])]
+
+
+def last_state(entries: Iterable[LogEntry]) -> RunState | None:
+    """The state that a stretch of a log ends in; None if it names none."""
+    states = [entry["state"] for entry in entries if entry["event"] == "state"]
+    return RunState(str(states[-1])) if states else None
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -250,6 +293,24 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
+    # The rename itself is on disk only when the directory is.
+    _sync(path.parent)
+
+
+def _entry(line: bytes) -> LogEntry | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _now() -> str:

@@ -1,9 +1,10 @@
 """One question to a cohort: who is asked, how many must answer, how long is waited.
 
 The same sealed bytes go to every site of the cohort. Answers are taken as they come, each believed
-only if its site signed it and it answers this very question. A site that cannot be reached is asked
-again until the deadline; a site that refuses, or whose answer is rejected, is done with this
-question. When to go on is decided by `rounds.ROUND_TRANSITIONS` alone.
+only if its site signed it and it answers this very question. A site that cannot be reached, or has
+been silent for long, is asked again with the same bytes, which costs it nothing; a site that
+answers, refuses, or whose answer is rejected, is done with this question. When to go on is decided
+by `rounds.ROUND_TRANSITIONS` alone.
 """
 
 import time
@@ -18,6 +19,7 @@ from sordino_protocols.errors import AuthenticationError, PeerError
 from sordino_protocols.messages import Refusal, Refused, Reply, Request
 from sordino_protocols.rounds import (
     CLOSED_ROUND_STATES,
+    RoundEvent,
     RoundState,
     advance_round,
     round_event,
@@ -27,6 +29,9 @@ from sordino_protocols.wire import open_sealed, seal
 from sordino_server.exchange import Answer, AnswerError, Exchange, Pending
 
 _RETRY_SECONDS = 2.0
+# A link that dies with a message in its hands takes it along, and may be back before anybody
+# notices. Asked again after this, and twice as long each time.
+_REPEAT_SECONDS = 60.0
 
 R = TypeVar("R", bound=Reply)
 
@@ -89,15 +94,62 @@ class Outcome(Generic[R]):
 
 
 @dataclass(slots=True)
-class _Collected(Generic[R]):
+class _Question(Generic[R]):
+    """A question under way: whom to ask when, and what has come."""
+
+    cohort: frozenset[str]
+    patience: Patience
+    asked_at: float
     answers: dict[str, R] = field(default_factory=dict)
     refusals: dict[str, Refusal] = field(default_factory=dict)
     rejections: dict[str, Rejection] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    waiting: list[Pending] = field(default_factory=list)
+    _next: dict[str, float] = field(default_factory=dict)
+    _pause: dict[str, float] = field(default_factory=dict)
 
     @property
-    def finished(self) -> int:
-        return len(self.answers) + len(self.refusals) + len(self.rejections)
+    def open_sites(self) -> set[str]:
+        """Sites that may still answer."""
+        return set(self.cohort) - set(self.answers) - set(self.refusals) - set(self.rejections)
+
+    def due(self, now: float) -> list[str]:
+        """Sites to ask now, and from now on again after a pause."""
+        due = sorted(site for site in self.open_sites if now >= self._next.get(site, now))
+        for site in due:
+            pause = self._pause.setdefault(site, _REPEAT_SECONDS)
+            self._next[site], self._pause[site] = now + pause, 2 * pause
+            self.unreachable.discard(site)
+        return due
+
+    def was_unreachable(self, site: str, now: float) -> None:
+        """Ask a site again soon."""
+        self.unreachable.add(site)
+        self._next[site], self._pause[site] = now + _RETRY_SECONDS, _REPEAT_SECONDS
+
+    def event(self, state: RoundState, *, met_at: float, now: float) -> RoundEvent | None:
+        """What has been reached."""
+        possible = len(self.answers) + len(self.open_sites)
+        return round_event(
+            state,
+            answered=len(self.answers),
+            asked=possible,
+            quorum=self.patience.quorum,
+            is_grace_over=now - met_at > self.patience.grace_seconds,
+            # Nobody waits for a quorum that cannot come any more.
+            is_deadline_over=now - self.asked_at > self.patience.deadline_seconds
+            or (state is RoundState.OPEN and possible < self.patience.quorum),
+        )
+
+    def outcome(self, *, has_quorum: bool) -> Outcome[R]:
+        """The end of it: who has not answered by now is late, or was not there."""
+        missing = {
+            site: Rejection.UNREACHABLE if site in self.unreachable else Rejection.LATE
+            for site in self.open_sites
+        }
+        return Outcome(
+            self.answers, self.refusals, self.rejections | missing, has_quorum=has_quorum
+        )
 
 
 class Strategy:
@@ -116,6 +168,10 @@ class Strategy:
         self._sites = sites
         self._clock = clock
         self._log = structlog.get_logger(component="server")
+
+    def enrolled(self) -> list[str]:
+        """Sites whose signature is believed, connected or not, by name."""
+        return sorted(self._sites.keys)
 
     def connected(self) -> list[str]:
         """Sites that are enrolled and connected, by name."""
@@ -140,85 +196,65 @@ class Strategy:
             check: raises `ImplausibleError` for an answer that must not count.
         """
         envelope = seal(request, self._signer)
-        state, collected = RoundState.OPEN, _Collected[R]()
-        started = self._clock()
-        met_at, retry_at = started, started
-        waiting: list[Pending] = []
-        to_ask = set(cohort)
+        question = _Question[R](frozenset(cohort), patience, asked_at=self._clock())
+        state, met_at = RoundState.OPEN, question.asked_at
         while state not in CLOSED_ROUND_STATES:
-            now = self._clock()
-            if to_ask and now >= retry_at:
-                left = max(1.0, patience.deadline_seconds - (now - started))
-                waiting.append(self._send(to_ask, envelope, request, left))
-                to_ask, retry_at = set(), now + _RETRY_SECONDS
-            waiting, come = self._poll(waiting)
+            self._send(question, envelope, request)
+            come = self._poll(question)
             for answer in come:
-                self._take(answer, request, expected, collected, check)
-            to_ask |= collected.unreachable
-            collected.unreachable = set()
-            event = round_event(
-                state,
-                answered=len(collected.answers),
-                asked=len(cohort) - len(collected.refusals) - len(collected.rejections),
-                quorum=patience.quorum,
-                is_grace_over=self._clock() - met_at > patience.grace_seconds,
-                is_deadline_over=self._clock() - started > patience.deadline_seconds
-                or (collected.finished == len(cohort) and state is RoundState.OPEN),
-            )
+                if answer.site in question.open_sites:
+                    self._take(answer, request, expected, question, check)
+            event = question.event(state, met_at=met_at, now=self._clock())
             if event is not None:
                 state, met_at = advance_round(state, event), self._clock()
-            elif not come and not waiting:
+            elif not come and not question.waiting:
                 time.sleep(min(_RETRY_SECONDS, patience.deadline_seconds) / 10)
-        for site in set(cohort) - set(collected.answers) - set(collected.refusals):
-            collected.rejections.setdefault(site, Rejection.LATE)
-        return Outcome(
-            collected.answers,
-            collected.refusals,
-            collected.rejections,
-            has_quorum=state is RoundState.COMPLETE,
-        )
+        return question.outcome(has_quorum=state is RoundState.COMPLETE)
 
-    def _send(
-        self, sites: set[str], envelope: bytes, request: Request, ttl_seconds: float
-    ) -> Pending:
-        name = type(request).__name__.lower()
-        return self._exchange.send(
-            dict.fromkeys(sorted(sites), envelope),
-            message_type=f"query.{name}",
-            ttl_seconds=ttl_seconds,
-        )
+    def _send(self, question: _Question[R], envelope: bytes, request: Request) -> None:
+        now = self._clock()
+        due = question.due(now)
+        if due:
+            left = question.patience.deadline_seconds - (now - question.asked_at)
+            pending = self._exchange.send(
+                dict.fromkeys(due, envelope),
+                message_type=f"query.{type(request).__name__.lower()}",
+                ttl_seconds=max(1.0, left),
+            )
+            question.waiting.append(pending)
 
-    def _poll(self, waiting: Sequence[Pending]) -> tuple[list[Pending], list[Answer]]:
+    def _poll(self, question: _Question[R]) -> list[Answer]:
         come: list[Answer] = []
         still: list[Pending] = []
-        for pending in waiting:
+        for pending in question.waiting:
             answers, rest = self._exchange.poll(pending)
             come += answers
-            if rest.sites:
+            if rest.sites & question.open_sites:
                 still.append(rest)
-        return still, come
+        question.waiting = still
+        return come
 
     def _take(
         self,
         answer: Answer,
         request: Request,
         expected: type[R],
-        collected: _Collected[R],
+        question: _Question[R],
         check: Callable[[str, R], None],
     ) -> None:
         if answer.error is AnswerError.UNREACHABLE:
-            collected.unreachable.add(answer.site)
+            question.was_unreachable(answer.site, self._clock())
             return
         try:
             reply = self._open(answer, request, expected)
             if isinstance(reply, Refused):
-                collected.refusals[answer.site] = reply.refusal
+                question.refusals[answer.site] = reply.refusal
                 self._log.warning("site_refused", site=answer.site, refusal=reply.refusal.value)
             else:
                 check(answer.site, reply)
-                collected.answers[answer.site] = reply
+                question.answers[answer.site] = reply
         except ImplausibleError as error:
-            collected.rejections[answer.site] = error.rejection
+            question.rejections[answer.site] = error.rejection
             self._log.warning(
                 "answer_rejected",
                 site=answer.site,

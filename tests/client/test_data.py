@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sordino.heart import ORDERS_OF_MAGNITUDE, write_dataset
-from sordino_client.data.connectors import load_table, read_dataset
+from sordino_client.data.connectors import load_table
+from sordino_client.data.declaration import read_dataset
 from sordino_client.data.encode import encode
 from sordino_client.data.table import Table
 from sordino_protocols.errors import InputError

@@ -225,6 +225,24 @@ def test_float32_noise_proves_which_sum_it_was_and_ours_never_does() -> None:
     assert share_that_proves(our_release, true_sum=1 / 3, other_sum=1 / 3 + bound) == 0
 
 
+class LessThanHalfAStep:
+    """The same tiny noise everywhere: shows whether the sum was on the grid before it came."""
+
+    is_secure = False
+
+    def standard_normal(self, count: int) -> FloatArray:
+        return np.full(count, 0.4 * grid_step(PLAN, count) / PLAN.noise_std)
+
+    def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
+        return np.full(count, probability == 1)
+
+
+def test_the_sum_is_on_the_grid_before_it_meets_the_noise() -> None:
+    units = make_units(30)
+    rounded = run(units, noise=NoNoise()).vector
+    assert np.array_equal(run(units, noise=LessThanHalfAStep()).vector, rounded)
+
+
 @pytest.mark.parametrize("units", [make_units(0), make_units(1), make_units(30, lanes=(0, 1))])
 def test_a_release_lies_on_the_grid_and_fills_it(units: Units) -> None:
     step = grid_step(PLAN, 7 + PLAN.lanes)
@@ -246,7 +264,8 @@ def test_chunks_do_not_change_one_bit_of_the_release(monkeypatch: pytest.MonkeyP
 
 
 def test_local_steps_follow_the_noisy_sums_by_a_public_constant() -> None:
-    one = replace(PLAN, local_steps=1)
+    # Unclipped: a clipped logistic gradient hardly depends on the weights.
+    one = replace(PLAN, clipping_norm=5.0)
     units = make_units(40)
     noise = SeededNoise(7)
     weights = np.zeros(7 + PLAN.lanes)
@@ -255,7 +274,7 @@ def test_local_steps_follow_the_noisy_sums_by_a_public_constant() -> None:
         taken = train_round(units, weights, LOGISTIC, one, expected_batch_size=20.0, noise=noise)
         by_hand += taken.vector
         weights = weights - PLAN.local_learning_rate * taken.vector / 20.0
-    three = run(units, replace(PLAN, local_steps=3), noise=SeededNoise(7)).vector
+    three = run(units, replace(one, local_steps=3), noise=SeededNoise(7)).vector
     assert np.array_equal(three, by_hand)
 
 

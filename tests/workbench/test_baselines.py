@@ -18,7 +18,8 @@ from sordino.baselines import (
 )
 from sordino.exact_metrics import exact_metrics
 from sordino.heart import ORDERS_OF_MAGNITUDE, write_dataset
-from sordino_client.data.connectors import load_table, read_dataset
+from sordino_client.data.connectors import load_table
+from sordino_client.data.declaration import read_dataset
 from sordino_client.data.table import split
 from sordino_protocols.job import Job
 

@@ -17,7 +17,7 @@ from sordino.exact_metrics import ExactMetrics, exact_metrics
 from sordino_client.data.table import Table
 from sordino_client.training.clipping import Units, predict
 from sordino_client.training.noise import Noise
-from sordino_client.training.steps import train_round
+from sordino_client.training.steps import single_threaded, train_round
 from sordino_protocols.job import Job
 from sordino_protocols.models import FloatVector, ModelSpec, initial_weights
 from sordino_protocols.networks import build, load_flat
@@ -31,6 +31,7 @@ from sordino_server.aggregation import (
 
 _RIDGE = 1.0
 _LBFGS_ITERATIONS = 100
+_LOSS_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ def central_without_privacy(sites: Mapping[str, SiteRecords], spec: ModelSpec) -
 
     # Not torch's own: its first use imports a compiler, for seconds.
     start = initial_weights(spec, features.shape[1], seed=b"central")
-    options = {"maxiter": _LBFGS_ITERATIONS}
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+    options = {"maxiter": _LBFGS_ITERATIONS, "ftol": _LOSS_TOLERANCE}
+    with single_threaded():
+        found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     return measure(np.asarray(found.x, dtype=np.float64), spec, sites)
 
 

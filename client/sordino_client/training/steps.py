@@ -85,7 +85,7 @@ def train_round(
         )
     local = np.array(weights, dtype=np.float64)
     released = np.zeros_like(local)
-    with _single_threaded():
+    with single_threaded():
         for _ in range(plan.local_steps):
             noisy = _noisy_step(units, local, spec, plan, noise=noise)
             released += noisy
@@ -135,7 +135,7 @@ def _to_grid(vector: FloatVector, step: float) -> FloatVector:
 
 
 @contextmanager
-def _single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """One thread, and denormals as zero: time depends less on the values of the records."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,0 +1,259 @@
+"""A federation in memory, for tests: real keys, real sites with small real tables, a real grid.
+
+Everything is what runs in production but the processes and the network between them. A site keeps
+its state in a directory, so that a test can kill it (forget the object) and start it again.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sordino_client.admitted import AdmittedRuns
+from sordino_client.data.table import Table
+from sordino_client.ledger import Ledger
+from sordino_client.metrics import SiteMetrics
+from sordino_client.outbox import Outbox
+from sordino_client.policy import load_policy
+from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.training.noise import Noise, SecureNoise
+from sordino_protocols.files import parse_toml
+from sordino_protocols.job import Job, JobFile, sign_job
+from sordino_protocols.pricing import resolve
+from sordino_protocols.schema import Schema
+from sordino_protocols.signing import Signer, TrustStore
+from sordino_server.coordinator import Coordinator
+from sordino_server.exchange import Exchange
+from sordino_server.local_grid import Answerer, LocalGrid
+from sordino_server.runs import Purpose, RunDirectory, Runs
+from sordino_server.strategy import Strategy
+
+SERVER = "server"
+SUBMITTER = "scientist"
+DATASET = "heart"
+ORDER_OF_MAGNITUDE = 200
+FEATURES = 3
+
+SCHEMA = f"""
+[dataset]
+name = "{DATASET}"
+version = 1
+order_of_magnitude = {ORDER_OF_MAGNITUDE}
+holdout_fraction = 0.25
+[columns.age]
+type = "number"
+min = 0
+max = 100
+[columns.chol]
+type = "number"
+min = 0
+max = 500
+[columns.pulse]
+type = "number"
+min = 0
+max = 250
+[columns.ill]
+type = "integer"
+min = 0
+max = 1
+[roles]
+label = "ill"
+positive_above = 0
+"""
+
+POLICY = f"""
+[datasets.{DATASET}]
+submitters = ["{SUBMITTER}"]
+kinds = ["train"]
+models = ["logistic", "mlp"]
+max_epsilon = 4.0
+max_delta = 1e-5
+max_rounds = 100
+min_expected_batch = 20
+[datasets.{DATASET}.budget]
+epsilon = 8.0
+delta = 1e-5
+"""
+
+JOB = f"""
+[job]
+name = "small"
+kind = "train"
+dataset = "{DATASET}"
+[privacy]
+unit = "record"
+epsilon = 4
+delta = 1e-5
+[model]
+kind = "logistic"
+[training]
+rounds = 3
+sampling_rate = 1
+clipping_norm = 0.5
+[optimizer]
+learning_rate = 2.0
+[audit]
+lanes = 8
+[cohort]
+quorum = 2
+deadline_seconds = 60
+grace_seconds = 0
+"""
+
+
+def make_signer(name: str) -> Signer:
+    """Somebody with a new key."""
+    return Signer(name, Ed25519PrivateKey.generate())
+
+
+def trust(*signers: Signer) -> TrustStore:
+    """A store that trusts exactly these."""
+    return TrustStore({each.name: each.key.public_key() for each in signers})
+
+
+@cache
+def make_job(text: str = JOB) -> Job:
+    """A job with its noise; calibration takes a while, so each text is resolved once."""
+    return resolve(parse_toml(text, JobFile, source="job"))
+
+
+def make_table(records: int, *, seed: int) -> Table:
+    """Records in which the label follows the first feature."""
+    rng = np.random.default_rng(seed)
+    features = rng.uniform(-1, 1, size=(records, FEATURES)).astype(np.float32)
+    labels = (features[:, 0] + rng.normal(0, 0.3, records) > 0).astype(np.float32)
+    return Table(features, labels)
+
+
+@dataclass
+class SmallSite:
+    """One site on a directory. `open` starts it; opening again is a restart.
+
+    Attributes:
+        directory: its state; survives a restart.
+        signer: its own key.
+        server: the server's public key, as the site has it.
+        submitters: whose jobs count.
+        policy: text of its policy; None for a site without one.
+        schema: text of its data set's declaration.
+        noise: what its releases rest on.
+        requests: every envelope that it was asked with, in order.
+    """
+
+    directory: Path
+    signer: Signer
+    server: TrustStore
+    submitters: TrustStore
+    policy: str | None = POLICY
+    schema: str = SCHEMA
+    noise: Noise = field(default_factory=SecureNoise)
+    requests: list[bytes] = field(default_factory=list)
+
+    def open(self) -> Site:
+        """Start the site, forgetting the one that ran before."""
+        self.close()
+        self.directory.mkdir(exist_ok=True)
+        policy = self.directory / "policy.toml"
+        if self.policy is None:
+            policy.unlink(missing_ok=True)
+        else:
+            policy.write_text(self.policy)
+        schema = parse_toml(self.schema, Schema, source="dataset.toml")
+        seed = int.from_bytes(self.signer.name.encode(), "big") % 2**32
+        dataset = SiteDataset(schema, make_table(150, seed=seed), make_table(50, seed=seed + 1))
+        self.ledger = Ledger(self.directory / "ledger.db", now=lambda: dt.datetime.now(dt.UTC))
+        self.outbox = Outbox(self.directory / "outbox")
+        self.site = Site(
+            self.signer,
+            SiteTrust(self.server, self.submitters),
+            policy=load_policy(policy),
+            datasets={DATASET: dataset},
+            state=SiteState(self.ledger, self.outbox, AdmittedRuns(self.directory / "runs")),
+            noise=self.noise,
+            metrics=SiteMetrics(),
+            network_cut_off=False,
+        )
+        return self.site
+
+    def close(self) -> None:
+        """Let go of the ledger, as the end of a process does."""
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+
+    def answer(self, envelope: bytes) -> bytes:
+        """Answer as the running site does; what a grid calls."""
+        self.requests.append(envelope)
+        return self.site.answer(envelope)
+
+    @property
+    def held(self) -> float:
+        """Epsilon that running jobs hold and have not spent."""
+        return self.site.balances()[DATASET].held
+
+    @property
+    def spent(self) -> float:
+        """Epsilon that is spent for ever."""
+        return self.site.balances()[DATASET].spent
+
+
+class Federation:
+    """A server's keys and directory, a submitter, and sites that are open."""
+
+    def __init__(
+        self,
+        directory: Path,
+        names: Iterable[str] = ("a", "b", "c"),
+        *,
+        policy: str | None = POLICY,
+    ) -> None:
+        self.server = make_signer(SERVER)
+        self.submitter = make_signer(SUBMITTER)
+        self.runs = Runs(directory / "runs")
+        self.sites = {
+            name: SmallSite(
+                directory / name,
+                make_signer(name),
+                trust(self.server),
+                trust(self.submitter),
+                policy=policy,
+            )
+            for name in names
+        }
+        for site in self.sites.values():
+            site.open()
+
+    @property
+    def trusted_sites(self) -> TrustStore:
+        """The sites' keys as the server has them."""
+        return trust(*(site.signer for site in self.sites.values()))
+
+    def submit(self, job: Job | None = None, *, purpose: Purpose = "train") -> RunDirectory:
+        """Queue a job, signed by the submitter."""
+        return self.runs.create(sign_job(job or make_job(), self.submitter), purpose)
+
+    def grid(self, changed: Mapping[str, Answerer] | None = None) -> LocalGrid:
+        """A grid of all sites, some of them answering as the test says."""
+        answerers: dict[str, Answerer] = {name: site.answer for name, site in self.sites.items()}
+        return LocalGrid(answerers | dict(changed or {}))
+
+    def strategy(
+        self, grid: LocalGrid | None = None, *, clock: Callable[[], float] | None = None
+    ) -> Strategy:
+        """The server's strategy on a grid, by default of all sites as they are."""
+        exchange = Exchange(grid or self.grid(), poll_seconds=0.001)
+        if clock is None:
+            return Strategy(exchange, self.server, self.trusted_sites)
+        return Strategy(exchange, self.server, self.trusted_sites, clock=clock)
+
+    def coordinator(self, run: RunDirectory, grid: LocalGrid | None = None) -> Coordinator:
+        """A server app on a run's directory, as Flower starts it."""
+        return Coordinator(run, self.strategy(grid))
+
+    def close(self) -> None:
+        """Let go of every site's files."""
+        for site in self.sites.values():
+            site.close()

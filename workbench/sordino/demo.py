@@ -1,0 +1,187 @@
+"""`sordino demo`: a whole federation on this machine, from keys to an audited model.
+
+Real processes with real boundaries: a server, and for every site a vault (records, no network) and
+a link (network, no records). The demo plays all the people: it makes the keys, signs the job as the
+data scientist, audits the run, and shows what came out.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sordino.connection import Connection, Json
+from sordino.demo_data import DemoData, hospitals, own_data
+from sordino.finished import FinishedRun
+from sordino.profile import load_profile
+from sordino.progress import follow
+from sordino.result import DemoResult, RoundEntry
+from sordino_deploy.local import Layout, LocalFederation
+from sordino_deploy.processes import Supervisor
+from sordino_protocols.errors import SordinoError
+from sordino_protocols.pricing import resolve
+from sordino_protocols.terminal import Output, note, show
+from sordino_server.runs import RunDirectory, write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the command line says.
+
+    Attributes:
+        out: directory for everything that is made; must be empty or absent.
+        data: somebody's own files; None for the four hospitals.
+        as_json: print one JSON object and nothing else on stdout.
+        keep: leave the federation running until Ctrl-C.
+    """
+
+    out: Path
+    data: Path | None
+    as_json: bool
+    keep: bool
+
+
+def run_demo(options: DemoOptions, *, started: float) -> DemoResult:
+    """Run the demo; returns its result, which is also written to `result.json`.
+
+    Args:
+        options: what the command line says.
+        started: when the demo began, by `time.monotonic`.
+
+    Raises:
+        InputError: files of `data` are wrong, or `out` is not empty.
+        SordinoError: the run failed; says why, and where the logs are.
+    """
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        data = hospitals(scratch) if options.data is None else own_data(options.data)
+        federation = LocalFederation(options.out, data.sites)
+        supervisor = stack.enter_context(Supervisor())
+        stack.enter_context(closing(federation))
+        finished = _train(federation, supervisor, data, started)
+        note("attacking what was released, and training the rivals …")
+        # Torch, matplotlib and scipy: not before the run is over, its processes need the cores.
+        from sordino.demo_result import measured  # noqa: PLC0415
+
+        result = measured(federation.layout, finished, started=started)
+        _write(federation.layout, result, data)
+        if options.as_json:
+            sys.stdout.write(json.dumps(result) + "\n")
+        else:
+            _tell(federation, result)
+        if options.keep:
+            _keep(federation)
+    return result
+
+
+def _train(
+    federation: LocalFederation, supervisor: Supervisor, data: DemoData, started: float
+) -> FinishedRun:
+    sites = [site.name for site in data.sites]
+    note(f"starting a server and {len(sites)} sites: {', '.join(sites)}")
+    federation.prepare()
+    children = federation.start(supervisor)
+    job = resolve(data.job)
+    federation.wait_ready(supervisor, children)
+    with Connection(load_profile(federation.submitter_profile)) as connection:
+        run_id = connection.submit(job)
+        rounds: list[RoundEntry] = []
+        training_since = time.monotonic()
+        for event in follow(connection.watch(run_id)):
+            if event.get("state") == "training":
+                training_since = time.monotonic()
+            if event["event"] == "round":
+                rounds.append(_round(event))
+        trained_at = time.monotonic()
+        shown = connection.show(run_id)
+    if shown["state"] != "done":
+        raise SordinoError(
+            f"run {run_id} is {shown['state']}: {shown.get('reason', 'no reason given')}; "
+            f"logs: {federation.layout.logs}"
+        )
+    run = RunDirectory(federation.layout.server / "state" / "runs" / run_id)
+    return FinishedRun(run, job, rounds, training_since - started, trained_at - training_since)
+
+
+def _round(event: Json) -> RoundEntry:
+    participants = event["participants"]
+    return {
+        "round": int(str(event["round"])),
+        "epsilon_spent": float(str(event["epsilon_spent"])),
+        "update_norm": float(str(event["update_norm"])),
+        "seconds": float(str(event["seconds"])),
+        "participants": len(participants) if isinstance(participants, list) else 0,
+    }
+
+
+def _write(layout: Layout, result: DemoResult, data: DemoData) -> None:
+    (layout.scientist / "job.toml").write_text(data.job_text, encoding="utf-8")
+    write_whole(Path(result["files"]["audit"]), json.dumps(result["audit"]).encode())
+    write_whole(layout.root / "result.json", json.dumps(result, indent=2).encode())
+    from sordino.page import render  # noqa: PLC0415  # brings matplotlib
+
+    write_whole(Path(result["report"]), render(result).encode())
+
+
+def _tell(federation: LocalFederation, result: DemoResult) -> None:
+    rows: list[Mapping[str, object]] = [
+        {
+            "site": site["name"],
+            "planned": site["epsilon_planned"],
+            "spent (PLD)": site["epsilon_spent_pld"],
+            "spent (RDP)": site["epsilon_spent_rdp"],
+            "budget": site["budget_limit"],
+            "left": site["budget_left"],
+            "delta": site["delta"],
+            "releases": sum(event["count"] for event in site["events"]),
+            "vault without network": site["network_cut_off"],
+        }
+        for site in result["sites"]
+    ]
+    show(rows, output=Output.TABLE, title="\nThe statement: epsilon per record, by site")
+    alone, central = result["baselines"]["alone"]["mean"], result["baselines"]["central"]
+    evaluation = result["evaluation"]
+    compared: list[Mapping[str, object]] = [
+        {"model": "all records in one place, no privacy", **central},
+        {"model": "this federation", "accuracy": result["accuracy"], "auc": result["auc"]},
+        {"model": "each site alone, same privacy (mean)", **alone},
+        {
+            "model": "this federation, as the noisy evaluation shows it",
+            "accuracy": evaluation["accuracy"],
+            "auc": evaluation["auc"],
+        },
+    ]
+    show(compared, output=Output.TABLE, title="\nOn held-out records of all sites")
+    from sordino_audit.report import plain_verdict  # noqa: PLC0415  # brings scipy
+
+    audit = result["audit"]
+    sys.stdout.write(
+        f"\nThe audit: {audit['verdict']}. {plain_verdict(audit)}\n"
+        f"  lower bound on epsilon {audit['lower_bound']:.3f} at {audit['confidence']:.0%}"
+        f" confidence; claimed {audit['claimed']:g}\n"
+        f"  it would have found {audit['detectable']:.1%} too little noise"
+        f" with probability {audit['detectable_checks']['power']:g}\n"
+    )
+    first = federation.layout.site(federation.sites[0].name)
+    profile = federation.submitter_profile
+    sys.stdout.write(
+        f"\nThe page:   {result['report']}\n"
+        f"The model:  {result['files']['model']}\n"
+        f"The files:  {federation.layout.root}\n"
+        f"{result['seconds']['total']:.0f} s in all, {result['seconds']['setup']:.0f} s of them"
+        f" to the first round.\n\nNext, look at a site's ledger:\n"
+        f"  sordino ledger verify --config {first / 'site.toml'}\n"
+        f"or run `sordino demo --keep`, and in another terminal:\n"
+        f"  sordino job price {result['files']['job']} --profile {profile}\n"
+    )
+
+
+def _keep(federation: LocalFederation) -> None:
+    note(f"\nthe federation is running; its data scientist is {federation.submitter_profile}")
+    note("Ctrl-C stops every process")
+    while True:
+        time.sleep(1)

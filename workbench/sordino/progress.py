@@ -1,0 +1,64 @@
+"""What a person sees while a run goes on: bars on a terminal, one line a round otherwise."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Event = Mapping[str, object]
+
+
+def follow(events: Iterable[Event], *, is_quiet: bool = False) -> Iterator[Event]:
+    """Pass a run's events on, and show them on stderr as they come."""
+    if is_quiet:
+        yield from events
+    elif sys.stderr.isatty():
+        yield from _with_bar(events)
+    else:
+        yield from _with_lines(events)
+
+
+def _with_bar(events: Iterable[Event]) -> Iterator[Event]:
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("epsilon {task.fields[epsilon]:.3f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("waiting", total=1, epsilon=0.0)
+        for event in events:
+            if event["event"] == "state":
+                progress.update(task, description=str(event["state"]))
+            if event["event"] == "round":
+                progress.update(
+                    task,
+                    completed=_number(event, "round"),
+                    total=_number(event, "rounds"),
+                    epsilon=_number(event, "epsilon_spent"),
+                )
+            yield event
+
+
+def _with_lines(events: Iterable[Event]) -> Iterator[Event]:
+    started = time.monotonic()
+    for event in events:
+        if event["event"] == "state":
+            started = time.monotonic()
+            sys.stderr.write(f"{event['state']}\n")
+        if event["event"] == "round":
+            done, planned = _number(event, "round"), _number(event, "rounds")
+            left = (time.monotonic() - started) / done * (planned - done)
+            sys.stderr.write(
+                f"round {done:.0f}/{planned:.0f}  epsilon {_number(event, 'epsilon_spent'):.3f}"
+                f"  about {left:.0f} s left\n"
+            )
+        yield event
+
+
+def _number(event: Event, key: str) -> float:
+    value = event[key]
+    return float(value) if isinstance(value, int | float) else 0.0
