@@ -19,10 +19,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sordino_client.chain import Chain, Entry, read_chain
+from sordino_client.chain import GENESIS, Chain, Entry, read_chain
 from sordino_protocols.accounting import NO_COST, RenyiCurve, renyi_curve, total
 from sordino_protocols.errors import ExitCode, IntegrityError, SordinoError
 from sordino_protocols.privacy import Event, Guarantee, event_to_json
+
+__all__ = [
+    "GENESIS",
+    "Balance",
+    "BudgetExhaustedError",
+    "Ledger",
+    "LedgerError",
+    "Reservation",
+    "read_entries",
+]
 
 _ROUNDING = 1e-9
 

@@ -13,7 +13,7 @@ from typing import Self
 import grpc
 
 from sordino_protocols.errors import PeerError, UnreachableError
-from sordino_protocols.flower import MAX_ENVELOPE_BYTES
+from sordino_protocols.limits import MAX_ENVELOPE_BYTES
 from sordino_protocols.site_pb2 import (
     MetricsReply,
     MetricsRequest,

@@ -18,9 +18,9 @@ from sordino_client.config import load_config as load_site_config
 from sordino_deploy import pki
 from sordino_deploy.processes import Child, Supervisor, free_ports
 from sordino_protocols.errors import InputError
-from sordino_protocols.flower import environment
+from sordino_protocols.flower_environment import environment
 from sordino_protocols.signing import save_keypair
-from sordino_server.ports import read_ports
+from sordino_server.ports import PORTS, read_ports
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 _READY_SECONDS = 90.0
@@ -121,12 +121,15 @@ class LocalFederation:
 
     def start_server(self, supervisor: Supervisor) -> Child:
         """Start the server's daemon."""
+        # What one that was killed left behind must not look like being ready.
+        (self.layout.server / "state" / PORTS).unlink(missing_ok=True)
         return self._start(
             supervisor, _SERVER, "sordino_server.server_process", self.layout.server / "server.toml"
         )
 
     def start_vault(self, supervisor: Supervisor, site: str) -> Child:
         """Start a site's vault."""
+        self._socket(site).unlink(missing_ok=True)
         config = self.layout.site(site) / "site.toml"
         return self._start(supervisor, f"{site}-vault", "sordino_client.vault_process", config)
 

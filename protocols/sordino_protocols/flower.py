@@ -1,11 +1,11 @@
-"""Our envelope inside a Flower message, and the environment that keeps Flower from phoning home.
+"""Our envelope inside a Flower message.
 
 The one place in `protocols` that imports Flower. A message carries a single opaque `bytes` value:
 our signed envelope. To Flower that is three objects (message, record, value), the fewest it knows,
 and every object is a request of its own on the network.
 
 No size limit was found below 1 GB (SQLite's own for one value in the SuperLink's database), so a
-model travels as one value; `MAX_ENVELOPE_BYTES` stays below it.
+model travels as one value; `limits.MAX_ENVELOPE_BYTES` stays below it.
 """
 
 from flwr.app import ConfigRecord, RecordDict
@@ -14,26 +14,8 @@ from google.protobuf.message import DecodeError
 
 from sordino_protocols.errors import PeerError
 
-MAX_ENVELOPE_BYTES = 900 * 1024 * 1024
-"""What an envelope may weigh: below the 1,000,000,000 bytes that SQLite holds in one value."""
-
 _RECORD = "sordino"
 _ENVELOPE = "envelope"
-_LOOPBACK = "127.0.0.1,localhost,::1"
-
-
-def environment() -> dict[str, str]:
-    """Variables for every process that imports Flower: no telemetry, no update check, no proxy.
-
-    `FLWR_HOME` is the caller's to add: it is a place, and this module knows none.
-    """
-    return {
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_TELEMETRY_LOGGING": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "NO_PROXY": _LOOPBACK,
-        "no_proxy": _LOOPBACK,
-    }
 
 
 def to_record(envelope: bytes) -> RecordDict:

@@ -18,7 +18,6 @@ from sordino_protocols.job import SignedJob
 Vector = npt.NDArray[np.float32]
 
 WIRE_VERSION = 1
-LARGEST_VECTOR = 256 * 1024 * 1024
 
 
 class Refusal(StrEnum):

@@ -20,8 +20,8 @@ import numpy as np
 
 from sordino_protocols.errors import PeerError
 from sordino_protocols.job import SignedJob
+from sordino_protocols.limits import MAX_VECTOR_LENGTH
 from sordino_protocols.messages import (
-    LARGEST_VECTOR,
     WIRE_VERSION,
     Admission,
     Admit,
@@ -137,7 +137,7 @@ def open_sealed(envelope: bytes, trust: TrustStore) -> Opened:
 
 
 def _split(envelope: bytes) -> tuple[bytes, bytes, bytes]:
-    largest = _FRAME.size + _LARGEST_HEADER + LARGEST_VECTOR * _DTYPE.itemsize + SIGNATURE_BYTES
+    largest = _FRAME.size + _LARGEST_HEADER + MAX_VECTOR_LENGTH * _DTYPE.itemsize + SIGNATURE_BYTES
     if not _FRAME.size + SIGNATURE_BYTES <= len(envelope) <= largest:
         raise _malformed("an envelope of this size cannot be")
     magic, version, length = _FRAME.unpack_from(envelope)

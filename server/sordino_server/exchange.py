@@ -17,7 +17,7 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.superlink.grid import HttpGrid
 
-from sordino_protocols import flower
+from sordino_protocols import flower, limits
 from sordino_protocols.errors import InputError, NotFoundError, PeerError
 from sordino_server import runtime
 
@@ -127,10 +127,10 @@ class Exchange:
             InputError: an envelope is too large.
         """
         for site, envelope in envelopes.items():
-            if len(envelope) > flower.MAX_ENVELOPE_BYTES:
+            if len(envelope) > limits.MAX_ENVELOPE_BYTES:
                 raise InputError(
                     f"the envelope for {site!r} has {len(envelope)} bytes; "
-                    f"at most {flower.MAX_ENVELOPE_BYTES}"
+                    f"at most {limits.MAX_ENVELOPE_BYTES}"
                 )
         # A site that left since we looked last is found out by the SuperLink: no look is needed.
         nodes = self._known if envelopes.keys() <= self._known.keys() else self.nodes()

@@ -5,14 +5,18 @@ themselves, and a job whose signature this server does not know would only be re
 """
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NoReturn
 
 import grpc
 
 from sordino_protocols.errors import (
     AuthenticationError,
+    InputError,
     NotFoundError,
     PeerError,
     SordinoError,
@@ -35,10 +39,11 @@ from sordino_protocols.rounds import TERMINAL_RUN_STATES
 from sordino_protocols.signing import TrustStore, load_trust
 from sordino_server.config import ServerConfig
 from sordino_server.queue import Queue
-from sordino_server.runs import QUOTES, STATEMENT, Purpose, Runs
+from sordino_server.runs import QUOTES, STATEMENT, Purpose, RunDirectory, Runs, last_state
 from sordino_server.superlink import SuperLink
 
-_WORKERS = 16
+_WORKERS = 32
+_MOST_WATCHERS = 24  # each keeps a worker: the rest must stay free for other calls
 _WATCH_SECONDS = 0.1
 _CHUNK_BYTES = 1024 * 1024
 _PURPOSES: dict[str, Purpose] = {"train": "train", "price": "price"}
@@ -50,17 +55,28 @@ def serve_gateway(
     """Start the gateway; returns it and the port it listens on.
 
     Raises:
-        InputError: a certificate or key cannot be read.
+        InputError: a certificate or key cannot be read, or the address cannot be used.
+        NotFoundError: the directory of submitters is missing.
     """
-    server = grpc.server(ThreadPoolExecutor(_WORKERS))
+    # Without SO_REUSEPORT: a second server at this address is an error, not half of the callers'.
+    options = (("grpc.so_reuseport", 0),)
+    server = grpc.server(
+        ThreadPoolExecutor(_WORKERS, thread_name_prefix="gateway"), options=options
+    )
     service = Gateway(superlink, queue, runs, load_trust(config.server.submitters))
     add_GatewayServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
     credentials = grpc.ssl_server_credentials(
-        [(config.server.private_key.read_bytes(), config.server.certificate.read_bytes())],
-        root_certificates=config.gateway.client_ca.read_bytes(),
+        [(_pem(config.server.private_key), _pem(config.server.certificate))],
+        root_certificates=_pem(config.gateway.client_ca),
         require_client_auth=True,
     )
-    port = server.add_secure_port(config.gateway.address, credentials)
+    try:
+        port = server.add_secure_port(config.gateway.address, credentials)
+    except RuntimeError:
+        raise InputError(
+            f"the gateway cannot listen at {config.gateway.address}: the address is taken, or key "
+            "and certificate are not a pair"
+        ) from None
     server.start()
     return server, port
 
@@ -75,6 +91,7 @@ class Gateway(GatewayServicer):
         self._queue = queue
         self._runs = runs
         self._submitters = submitters
+        self._watchers = threading.BoundedSemaphore(_MOST_WATCHERS)
 
     def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitReply:  # noqa: N802
         """Queue a job."""
@@ -97,31 +114,23 @@ class Gateway(GatewayServicer):
 
     def Watch(self, request: WatchRequest, context: grpc.ServicerContext) -> Iterator[WatchEvent]:  # noqa: N802
         """Follow a run's log until the run is over or the caller leaves."""
+        run = self._run(request.run_id, context)
+        if not self._watchers.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching")
         try:
-            run = self._runs.get(request.run_id)
-        except NotFoundError as error:
-            _abort(context, error)
-        seen = 0
-        while context.is_active():
-            events = list(run.events())
-            for event in events[seen:]:
-                yield WatchEvent(json=json.dumps(event))
-            if len(events) == seen and run.state() in TERMINAL_RUN_STATES:
-                return
-            seen = len(events)
-            time.sleep(_WATCH_SECONDS)
+            yield from _follow(run, context)
+        finally:
+            self._watchers.release()
 
     def Show(self, request: ShowRequest, context: grpc.ServicerContext) -> ShowReply:  # noqa: N802
         """Tell everything known of a run."""
-        try:
-            run = self._runs.get(request.run_id)
-        except NotFoundError as error:
-            _abort(context, error)
+        run = self._run(request.run_id, context)
+        signed = run.manifest().job
         facts: dict[str, object] = {
             "run_id": run.run_id,
             "state": run.state().value,
-            "submitter": run.manifest().job.submitter,
-            "job": json.loads(run.manifest().job.body),
+            "submitter": signed.submitter,
+            "job": json.loads(signed.body),
         }
         for name in (STATEMENT, QUOTES):
             if (run.path / name).exists():
@@ -132,14 +141,44 @@ class Gateway(GatewayServicer):
     def Fetch(self, request: FetchRequest, context: grpc.ServicerContext) -> Iterator[Chunk]:  # noqa: N802
         """Send a file that a run left."""
         try:
-            content = self._runs.get(request.run_id).artifact(request.name)
+            content = self._run(request.run_id, context).artifact(request.name)
         except NotFoundError as error:
             _abort(context, error)
         for start in range(0, len(content), _CHUNK_BYTES):
             yield Chunk(content=content[start : start + _CHUNK_BYTES])
 
+    def _run(self, run_id: str, context: grpc.ServicerContext) -> RunDirectory:
+        try:
+            run = self._runs.get(run_id)
+            run.manifest()
+        except SordinoError as error:
+            _abort(context, error)
+        return run
 
-def _abort(context: grpc.ServicerContext, error: SordinoError) -> None:
+
+def _follow(run: RunDirectory, context: grpc.ServicerContext) -> Iterator[WatchEvent]:
+    offset, is_over = 0, False
+    while context.is_active():
+        # Once more after the last state: what was logged with it is there by then.
+        was_over = is_over
+        entries, offset = run.events_after(offset)
+        for entry in entries:
+            yield WatchEvent(json=json.dumps(entry))
+        is_over = is_over or last_state(entries) in TERMINAL_RUN_STATES
+        if was_over:
+            return
+        if not is_over:
+            time.sleep(_WATCH_SECONDS)
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _abort(context: grpc.ServicerContext, error: SordinoError) -> NoReturn:
     match error:
         case NotFoundError():
             code = grpc.StatusCode.NOT_FOUND

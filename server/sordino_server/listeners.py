@@ -16,7 +16,7 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from sordino_protocols.errors import InputError, UnreachableError
-from sordino_protocols.flower import MAX_ENVELOPE_BYTES
+from sordino_protocols.limits import MAX_ENVELOPE_BYTES
 from sordino_server.fleet_api import FleetApi
 from sordino_server.gate import FLEET_PATHS, RUNTIME_PATHS, Gate, News
 
@@ -117,7 +117,8 @@ class Listeners:
                 server.settled.set()
 
     async def _serve(self) -> None:
-        # Flower's handlers wait for SQLite's one writer by sleeping: side by side they are slower.
+        # Flower's handlers wait for SQLite's one writer by sleeping: forty side by side are slower
+        # than four, and one alone would let a large model hold up every heartbeat.
         current_default_thread_limiter().total_tokens = _HANDLER_THREADS
         pairs = zip(self._servers, self._sockets, strict=True)
         await asyncio.gather(*(server.serve(sockets=[each]) for server, each in pairs))

@@ -6,7 +6,8 @@ noisy evaluation is the one metric of class `dp`.
 
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -14,10 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunState
-from sordino_server.runs import EVALUATION, RunDirectory, Runs
+from sordino_server.runs import EVALUATION, LogEntry, RunDirectory, Runs, last_state
 from sordino_server.statement import EvaluationFacts
 from sordino_server.strategy import Rejection
-from sordino_server.superlink import SuperLink
+from sordino_server.superlink import RegisteredNode, SuperLink
+
+_MOST_EVALUATIONS = 20
 
 RELEASE_CLASSES = {
     "sordino_build_info": "public",
@@ -53,34 +56,85 @@ class ServerCollector(Collector):
     def __init__(self, superlink: SuperLink, runs: Runs) -> None:
         self._superlink = superlink
         self._runs = runs
+        self._ended: dict[str, _RunFacts] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """Read everything once."""
-        connected = _gauge("sordino_site_connected", "Whether a site's link is connected.", "site")
+        """Read everything once; what a run that is over says is read once for ever."""
         nodes = self._superlink.nodes()
-        for node in nodes:
-            connected.add_metric([node.name], float(node.is_online))
-        yield connected
-        runs = self._runs.all()
-        states = Counter(run.state() for run in runs)
-        by_state = _gauge("sordino_runs", "Runs by state.", "state")
-        for state in RunState:
-            by_state.add_metric([state.value], states[state])
-        yield by_state
-        yield _updates(runs, [node.name for node in nodes])
-        for run in runs:
-            if run.state() not in TERMINAL_RUN_STATES:
-                yield from _active(run)
-            yield from _evaluated(run)
+        facts = [self._facts(run) for run in self._runs.all()]
+        yield _connected(nodes)
+        yield _states(facts)
+        yield _updates(facts, [node.name for node in nodes])
+        yield from _active([each for each in facts if each.state not in TERMINAL_RUN_STATES])
+        yield _evaluated(facts)
+
+    def _facts(self, run: RunDirectory) -> "_RunFacts":
+        known = self._ended.get(run.run_id)
+        if known is not None:
+            return known
+        facts = _read(run)
+        if facts.state in TERMINAL_RUN_STATES:
+            self._ended[run.run_id] = facts
+        return facts
 
 
-def _updates(runs: list[RunDirectory], sites: list[str]) -> Metric:
+@dataclass(frozen=True, slots=True)
+class _RunFacts:
+    """What a scrape needs of one run: little, for it is kept.
+
+    Attributes:
+        results: how often a site's answer to a round became what.
+        last_round: the log's entry.
+    """
+
+    run: RunDirectory
+    state: RunState
+    results: Counter[tuple[str, str]]
+    last_round: LogEntry
+    evaluation: EvaluationFacts | None
+
+
+def _read(run: RunDirectory) -> _RunFacts:
+    entries = list(run.events())
+    # Of a round that was logged twice, the later entry holds.
+    rounds = {int(str(each["round"])): each for each in entries if each["event"] == "round"}
+    nothing: LogEntry = {"round": 0, "epsilon_spent": 0.0, "participants": []}
+    has_evaluation = (run.path / EVALUATION).exists()
+    return _RunFacts(
+        run,
+        last_state(entries) or RunState.QUEUED,
+        results=_results(rounds.values()),
+        last_round=rounds[max(rounds)] if rounds else nothing,
+        evaluation=run.read(EVALUATION, EvaluationFacts) if has_evaluation else None,
+    )
+
+
+def _results(rounds: Iterable[LogEntry]) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
-    for run in runs:
-        for event in run.events():
-            if event["event"] == "round":
-                counts.update((str(site), "accepted") for site in _items(event["participants"]))
-                counts.update((site, why) for site, why in _pairs(event["rejections"]))
+    for each in rounds:
+        counts.update((site, "accepted") for site in _items(each["participants"]))
+        counts.update((site, why) for site, why in _pairs(each["rejections"]))
+        counts.update((site, Rejection.REFUSED.value) for site, _ in _pairs(each["refusals"]))
+    return counts
+
+
+def _connected(nodes: list[RegisteredNode]) -> Metric:
+    family = _gauge("sordino_site_connected", "Whether a site's link is connected.", "site")
+    for node in nodes:
+        family.add_metric([node.name], float(node.is_online))
+    return family
+
+
+def _states(facts: list[_RunFacts]) -> Metric:
+    states = Counter(each.state for each in facts)
+    family = _gauge("sordino_runs", "Runs by state.", "state")
+    for state in RunState:
+        family.add_metric([state.value], states[state])
+    return family
+
+
+def _updates(facts: list[_RunFacts], sites: list[str]) -> Metric:
+    counts = sum((each.results for each in facts), Counter[tuple[str, str]]())
     family = CounterMetricFamily(
         "sordino_updates", "Answers to rounds by what became of them.", labels=["site", "result"]
     )
@@ -90,34 +144,36 @@ def _updates(runs: list[RunDirectory], sites: list[str]) -> Metric:
     return family
 
 
-def _active(run: RunDirectory) -> Iterator[Metric]:
-    job = run.job()
-    last = [event for event in run.events() if event["event"] == "round"][-1:]
-    spent = float(str(last[0]["epsilon_spent"])) if last else 0.0
-    done = int(str(last[0]["round"])) if last else 0
-    participants = len(_items(last[0]["participants"])) if last else 0
-    for name, text, value in (
-        ("sordino_run_round", "Rounds done.", float(done)),
-        ("sordino_run_rounds_planned", "Rounds planned.", float(job.plan.training.rounds)),
-        ("sordino_run_epsilon_spent", "Epsilon a site has spent on rounds, by PLD.", spent),
-        ("sordino_run_epsilon_planned", "Epsilon of the whole run.", job.file.privacy.epsilon),
-        ("sordino_round_participants", "Answers in the last round.", float(participants)),
-    ):
-        family = _gauge(name, text, "run_id")
-        family.add_metric([run.run_id], value)
-        yield family
+def _active(facts: list[_RunFacts]) -> Iterator[Metric]:
+    # One family a metric, whatever the number of runs: a family that comes twice is no valid text.
+    done = _gauge("sordino_run_round", "Rounds done.", "run_id")
+    planned = _gauge("sordino_run_rounds_planned", "Rounds planned.", "run_id")
+    spent = _gauge(
+        "sordino_run_epsilon_spent", "Epsilon a site has spent on rounds, by PLD.", "run_id"
+    )
+    whole = _gauge("sordino_run_epsilon_planned", "Epsilon of the whole run.", "run_id")
+    participants = _gauge("sordino_round_participants", "Answers in the last round.", "run_id")
+    for each in facts:
+        label, last, job = [each.run.run_id], each.last_round, each.run.job()
+        done.add_metric(label, float(str(last["round"])))
+        planned.add_metric(label, job.plan.training.rounds)
+        spent.add_metric(label, float(str(last["epsilon_spent"])))
+        whole.add_metric(label, job.file.privacy.epsilon)
+        participants.add_metric(label, len(_items(last["participants"])))
+    yield from (done, planned, spent, whole, participants)
 
 
-def _evaluated(run: RunDirectory) -> Iterator[Metric]:
-    if not (run.path / EVALUATION).exists():
-        return
-    evaluation = run.read(EVALUATION, EvaluationFacts)
+def _evaluated(facts: list[_RunFacts]) -> Metric:
     family = GaugeMetricFamily(
         "sordino_eval_metric", "Noisy evaluation of a run's model.", labels=["run_id", "metric"]
     )
-    for metric, value in (("accuracy", evaluation.accuracy), ("auc", evaluation.auc)):
-        family.add_metric([run.run_id, metric], value)
-    yield family
+    evaluated = [each for each in facts if each.evaluation is not None]
+    # The newest only: one series a run, for ever, is no metric but a list of runs.
+    for each in evaluated[-_MOST_EVALUATIONS:]:
+        if each.evaluation is not None:
+            family.add_metric([each.run.run_id, "accuracy"], each.evaluation.accuracy)
+            family.add_metric([each.run.run_id, "auc"], each.evaluation.auc)
+    return family
 
 
 def _gauge(name: str, text: str, label: str) -> GaugeMetricFamily:

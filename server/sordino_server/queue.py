@@ -1,82 +1,120 @@
 """Runs waiting for their turn, one Flower run each; and runs that lost their process.
 
-The queue is the directory of runs: whatever is not in a terminal state is still to be done. What
-must stay true: a run whose server app died is started again, from its last checkpoint, and given up
-only after `MOST_ATTEMPTS`, with a reason that a person can read.
+The queue is the directory of runs: whatever is not in a terminal state is still to be done. Runs
+that train go one after the other; an inquiry for a price waits for no training. What must stay
+true: a run whose server app died is started again, from its last checkpoint; one that gets no
+further in `MOST_ATTEMPTS` is wound up, and ends with a reason that a person can read.
 """
 
 import threading
+from collections.abc import Mapping
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from sordino_protocols.errors import SordinoError
+from sordino_protocols.errors import InputError, NotFoundError, SordinoError
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent
 from sordino_server.app import RUN_DIRECTORY, SERVER_CONFIG
 from sordino_server.bundle import build_fab
 from sordino_server.config import ServerConfig
-from sordino_server.runs import RunDirectory, Runs
+from sordino_server.coordinator import MOST_ATTEMPTS
+from sordino_server.runs import Purpose, RunDirectory, Runs
 from sordino_server.superlink import RunStatus, SuperLink
 
-MOST_ATTEMPTS = 5
 _SERVER_APP = "sordino_server.app:app"
+_PURPOSES: tuple[Purpose, ...] = ("train", "price")
 _POLL_SECONDS = 0.1
+_IDLE_SECONDS = 1.0
 _ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED})
 
 
 class Queue:
-    """Starts runs one after the other, on a thread of its own."""
+    """Starts runs, on a thread for each purpose."""
 
     def __init__(self, config: ServerConfig, superlink: SuperLink, runs: Runs) -> None:
         self._config = config
         self._superlink = superlink
         self._runs = runs
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
         self._bundle = build_fab(_SERVER_APP, run_config={RUN_DIRECTORY: "", SERVER_CONFIG: ""})
+        self._over: set[str] = set()
+        self._stop = threading.Event()
+        self._wakes: Mapping[Purpose, threading.Event] = {
+            purpose: threading.Event() for purpose in _PURPOSES
+        }
+        self._threads = [
+            threading.Thread(target=self._work, args=(each,), name=f"queue-{each}", daemon=True)
+            for each in _PURPOSES
+        ]
         self._log = structlog.get_logger(component="server")
 
     def start(self) -> None:
         """Begin with the oldest run that is not over."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop starting runs. A running one goes on when the server comes back."""
         self._stop.set()
-        self._wake.set()
-        self._thread.join()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
 
     def wake(self) -> None:
         """Look at the directory now: a run was added."""
-        self._wake.set()
+        for wake in self._wakes.values():
+            wake.set()
 
-    def _work(self) -> None:
+    def _work(self, purpose: Purpose) -> None:
         while not self._stop.is_set():
-            run = self._next()
-            if run is None:
-                self._wake.wait(_POLL_SECONDS * 10)
-                self._wake.clear()
-            else:
-                self._bring_to_end(run)
+            try:
+                run = self._next(purpose)
+                if run is None:
+                    self._wakes[purpose].wait(_IDLE_SECONDS)
+                    self._wakes[purpose].clear()
+                else:
+                    self._attempt(run)
+            except (SordinoError, SQLAlchemyError, OSError) as error:
+                # A full disk or a busy database must not end the queue: look again.
+                self._log.exception("queue_stumbled", error=type(error).__name__)
+                self._stop.wait(_IDLE_SECONDS)
 
-    def _next(self) -> RunDirectory | None:
-        waiting = (run for run in self._runs.all() if run.state() not in TERMINAL_RUN_STATES)
-        return next(waiting, None)
+    def _next(self, purpose: Purpose) -> RunDirectory | None:
+        for run in self._runs.all():
+            if run.run_id not in self._over and run.manifest().purpose == purpose:
+                if run.state() not in TERMINAL_RUN_STATES:
+                    return run
+                self._over.add(run.run_id)
+        return None
 
-    def _bring_to_end(self, run: RunDirectory) -> None:
-        attempts = sum(event["event"] == "attempt" for event in run.events())
-        if attempts >= MOST_ATTEMPTS:
-            run.advance(RunEvent.GAVE_UP, reason="the server app failed again and again: see log")
+    def _attempt(self, run: RunDirectory) -> None:
+        """Start a run's server app, and wait until it has ended."""
+        self._stop_previous(run)
+        attempts = run.attempts_in_vain()
+        # One more than that is for the app itself to tell the sites; see `Coordinator.execute`.
+        if attempts > MOST_ATTEMPTS:
+            reason = "the server app failed again and again: see the server's log"
+            run.advance(RunEvent.GAVE_UP, reason=reason)
             return
         settings = {RUN_DIRECTORY: str(run.path), SERVER_CONFIG: str(self._config.path)}
         try:
             flower_run = self._superlink.start_run(self._bundle, settings)
-        except SordinoError as error:
+        except InputError as error:
             run.advance(RunEvent.GAVE_UP, reason=str(error))
             return
         run.record("attempt", number=attempts + 1, flower_run=str(flower_run))
         self._log.info("run_started", run_id=run.run_id, attempt=attempts + 1)
-        while not self._stop.wait(_POLL_SECONDS):
-            if self._superlink.run_status(flower_run) in _ENDED:
-                self._log.info("run_ended", run_id=run.run_id, state=run.state().value)
+        while self._superlink.run_status(flower_run) not in _ENDED:
+            if self._stop.wait(_POLL_SECONDS):
+                # Not the run's fault: this attempt does not count.
+                run.record("interrupted")
                 return
+        self._log.info("run_ended", run_id=run.run_id, state=run.state().value)
+
+    def _stop_previous(self, run: RunDirectory) -> None:
+        """Have Flower forget an attempt that outlived the server that made it."""
+        attempts = [event["flower_run"] for event in run.events() if event["event"] == "attempt"]
+        if attempts:
+            try:
+                self._superlink.stop_run(int(str(attempts[-1])))
+            except NotFoundError:
+                self._log.info("run_forgotten", run_id=run.run_id)

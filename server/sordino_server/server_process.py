@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from sordino_protocols.errors import SordinoError
-from sordino_protocols.flower import environment
+from sordino_protocols.flower_environment import environment
 from sordino_protocols.logs import configure_logging
 from sordino_server.config import load_config
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from sordino_protocols import flower
+from sordino_protocols.flower_environment import environment
 
 _TASK_POLL_SECONDS = 0.2
 _RESTART_FIRST_SECONDS = 0.5
@@ -121,7 +121,7 @@ def _launch(settings: SuperExecSettings) -> subprocess.Popen[bytes]:
 def _environment(scripts: Path, flower_home: Path) -> dict[str, str]:
     return {
         **os.environ,
-        **flower.environment(),
+        **environment(),
         "FLWR_HOME": str(flower_home),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": str(_TASK_POLL_SECONDS),
         # SuperExec starts `flwr-serverapp` by name.

@@ -8,7 +8,6 @@ what a bundle asks for.
 """
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,7 +53,6 @@ from sordino_server.superexec import SuperExec, SuperExecSettings, make_secret
 
 _ACCOUNT = AccountInfo(flwr_aid=NOOP_FLWR_AID, account_name=NOOP_ACCOUNT_NAME)
 _BUSY_MILLISECONDS = 60_000
-_PAGE_BYTES = 32_768
 
 _log = structlog.get_logger(component="server")
 
@@ -120,7 +118,6 @@ class SuperLink:
         directory = settings.directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         secret_file = directory / "superexec.secret"
-        _make_database(directory / "superlink.db")
         app = _make_app(directory / "superlink.db", make_secret(secret_file))
         self._state: LinkState = app.state.linkstate_factory.state()
         _raise_busy_timeout(self._state)
@@ -318,16 +315,6 @@ def _make_app(database: Path, secret: bytes) -> FastAPI:
         runtime_dependency_install=False,
     )
     return create_app(config, SuperLinkLifespan)
-
-
-def _make_database(path: Path) -> None:
-    """Make the file, if there is none, with pages that suit models: Flower's are 4 KiB."""
-    if not path.exists():
-        connection = sqlite3.connect(path)
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.execute("VACUUM")
-        connection.close()
-        path.chmod(0o600)
 
 
 def _raise_busy_timeout(state: LinkState) -> None:

@@ -14,6 +14,7 @@ from flwr.superlink.config_loader import SuperLinkLifespanConfig
 
 from sordino_protocols import flower
 from sordino_protocols.errors import PeerError
+from sordino_protocols.flower_environment import environment
 
 SIGNATURES = {
     "flwr.app.message:make_message": "metadata content error",
@@ -129,7 +130,7 @@ def test_refuses_an_object_tree_of_another_shape() -> None:
 
 
 def test_the_environment_silences_flower() -> None:
-    environment = flower.environment()
-    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
-    assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
-    assert "127.0.0.1" in environment["NO_PROXY"]
+    variables = environment()
+    assert variables["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert variables["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert "127.0.0.1" in variables["NO_PROXY"]

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from sordino_protocols import flower
+from sordino_protocols import limits
 from sordino_protocols.errors import InputError, PeerError, UnreachableError
 from sordino_server.exchange import Answer, AnswerError, Exchange
 from sordino_server.local_grid import LocalGrid
@@ -122,7 +122,7 @@ def test_an_answer_from_another_node_is_malformed() -> None:
 
 
 def test_refuses_an_envelope_that_the_server_cannot_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower, "MAX_ENVELOPE_BYTES", 8)
+    monkeypatch.setattr(limits, "MAX_ENVELOPE_BYTES", 8)
     over = Exchange(LocalGrid({"a": echo}))
     over.send({"a": bytes(8)}, message_type="train", ttl_seconds=60)
     with pytest.raises(InputError, match="9 bytes"):

@@ -151,7 +151,10 @@ class Connection:
 
 
 def _object(text: str) -> dict[str, object]:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
     if not isinstance(value, dict):
         raise UnreachableError("the server answered something that is no JSON object")
     return value
