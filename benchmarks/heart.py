@@ -11,11 +11,13 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.reporting import Figure, report
+from sordino import heart
 from sordino.baselines import (
     SiteRecords,
     alone_with_privacy,
@@ -24,7 +26,6 @@ from sordino.baselines import (
     measure,
 )
 from sordino.exact_metrics import ExactMetrics
-from sordino.heart import ORDERS_OF_MAGNITUDE, write_dataset
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import DatasetFile, read_dataset
 from sordino_client.data.table import Table, split
@@ -33,28 +34,6 @@ from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job, JobFile
 from sordino_protocols.pricing import resolve
 
-RECIPE = """
-[job]
-name = "heart"
-kind = "train"
-dataset = "heart"
-[privacy]
-unit = "record"
-epsilon = {epsilon:.1f}
-delta = 1e-5
-[model]
-kind = "logistic"
-[training]
-rounds = 30
-sampling_rate = 1.0
-clipping_norm = 0.5
-[optimizer]
-learning_rate = 2.0
-momentum = 0.5
-average_from = 0.5
-[evaluation]
-share = 0.1
-"""
 EPSILONS = (4.0, 1.0)
 AUC_BARS: Mapping[float, float] = {4.0: 0.86, 1.0: 0.84}
 
@@ -91,17 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _datasets(folder: Path | None, scratch: Path) -> dict[str, DatasetFile]:
     """Each hospital's declared data set, from `folder` or as it is shipped."""
     datasets = {}
-    for name in ORDERS_OF_MAGNITUDE:
+    for name in heart.ORDERS_OF_MAGNITUDE:
         if folder is not None:
             datasets[name] = read_dataset(folder / name / "heart.toml")
             continue
         (scratch / name).mkdir()
-        datasets[name] = read_dataset(write_dataset(name, scratch / name))
+        datasets[name] = read_dataset(heart.write_dataset(name, scratch / name))
     return datasets
 
 
 def _job(epsilon: float) -> Job:
-    return resolve(parse_toml(RECIPE.format(epsilon=epsilon), JobFile, source="benchmarks.heart"))
+    """The demo's job, at another epsilon."""
+    text = (files(heart) / "job.toml").read_text(encoding="utf-8")
+    shipped = parse_toml(text, JobFile, source="job.toml")
+    privacy = shipped.privacy.model_copy(update={"epsilon": epsilon})
+    return resolve(shipped.model_copy(update={"privacy": privacy}))
 
 
 def _measure(

@@ -6,13 +6,15 @@ exception goes into a field: that is the caller's promise, and a test follows a 
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure_logging(*, level: int = logging.INFO) -> None:
-    """Set up structlog and the standard library's logging to write to stderr."""
-    is_terminal = sys.stderr.isatty()
+def configure_logging(*, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging: to `stream`, by default stderr."""
+    stream = stream or sys.stderr
+    is_terminal = stream.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     )
@@ -24,7 +26,7 @@ def configure_logging(*, level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(name)s: %(message)s")

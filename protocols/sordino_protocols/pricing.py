@@ -7,6 +7,8 @@ price it.
 import math
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from sordino_protocols.accounting import (
     calibrate,
     epsilon_by_pld,
@@ -61,12 +63,18 @@ def resolve(file: JobFile) -> Job:
         lambda noise: RunPlan(training=file.training_plan(noise), evaluation=evaluation).event,
         file.guarantee,
     )
-    return Job(
-        version=JOB_VERSION,
-        file=file,
-        training_noise_multiplier=training_noise,
-        evaluation_noise_multiplier=evaluation.noise_multiplier,
-    )
+    try:
+        return Job(
+            version=JOB_VERSION,
+            file=file,
+            training_noise_multiplier=training_noise,
+            evaluation_noise_multiplier=evaluation.noise_multiplier,
+        )
+    except ValidationError:
+        raise InputError(
+            f"the evaluation would need a noise multiplier of {evaluation.noise_multiplier:.3g}:"
+            " raise evaluation.share or privacy.epsilon"
+        ) from None
 
 
 def price(job: Job) -> Price:

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from sordino_protocols.logs import configure_logging
 from sordino_protocols.signing import load_signer, load_trust
-from sordino_server.config import load_config
+from sordino_server.config import ServerConfig, load_config
 from sordino_server.coordinator import Coordinator, RunFailedError
 from sordino_server.exchange import Exchange
 from sordino_server.runs import RunDirectory
@@ -20,6 +20,7 @@ from sordino_server.strategy import Strategy
 
 RUN_DIRECTORY = "sordino-run-directory"
 SERVER_CONFIG = "sordino-server-config"
+LOG = "log.jsonl"
 
 app = ServerApp()
 
@@ -27,9 +28,15 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Execute one run."""
-    configure_logging()
     config = load_config(Path(str(context.run_config[SERVER_CONFIG])))
     run = RunDirectory(Path(str(context.run_config[RUN_DIRECTORY])))
+    with (run.path / LOG).open("a", encoding="utf-8", buffering=1) as log:
+        # Flower throws away what a server app prints.
+        configure_logging(stream=log)
+        _execute(run, config, grid)
+
+
+def _execute(run: RunDirectory, config: ServerConfig, grid: Grid) -> None:
     strategy = Strategy(
         Exchange(grid),
         load_signer(config.server.signing_key, config.server.name),

@@ -81,18 +81,21 @@ def test_runs_a_program_with_just_its_environment_and_log(
     assert child.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_stops_in_reverse_order(tmp_path: Path) -> None:
+def test_asks_all_to_end_before_it_waits_for_one(tmp_path: Path) -> None:
+    # Each child ends only once all three were asked: stopped one by one, the first is killed.
     code = (
-        "import signal, sys\n"
+        "import pathlib, signal, sys, time\n"
+        "order = pathlib.Path(sys.argv[1])\n"
         "def end(*_):\n"
-        "    with open(sys.argv[1], 'a') as file: file.write(sys.argv[2])\n"
-        "    sys.exit()\n"
+        "    with order.open('a') as file: file.write(sys.argv[2])\n"
+        "    while len(order.read_text()) < 3: time.sleep(0.01)\n"
+        "    (order.parent / sys.argv[2]).touch(); sys.exit()\n"
         "signal.signal(signal.SIGTERM, end); print('ready', flush=True); signal.pause()"
     )
     with Supervisor(grace_seconds=WAIT_SECONDS) as supervisor:
         for name in "abc":
             start(supervisor, tmp_path, code, str(tmp_path / "order"), name, name=name)
-    assert (tmp_path / "order").read_text() == "cba"
+    assert all((tmp_path / name).exists() for name in "abc")
 
 
 def test_kills_what_ignores_the_request_to_end(tmp_path: Path) -> None:

@@ -90,13 +90,14 @@ def _train(
     with Connection(load_profile(federation.submitter_profile)) as connection:
         run_id = connection.submit(job)
         rounds: list[RoundEntry] = []
-        training_since = time.monotonic()
+        training_since = trained_at = time.monotonic()
         for event in follow(connection.watch(run_id)):
             if event.get("state") == "training":
                 training_since = time.monotonic()
+            if event.get("state") == "evaluating":
+                trained_at = time.monotonic()
             if event["event"] == "round":
                 rounds.append(_round(event))
-        trained_at = time.monotonic()
         shown = connection.show(run_id)
     if shown["state"] != "done":
         raise SordinoError(
@@ -172,8 +173,8 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         f"\nThe page:   {result['report']}\n"
         f"The model:  {result['files']['model']}\n"
         f"The files:  {federation.layout.root}\n"
-        f"{result['seconds']['total']:.0f} s in all, {result['seconds']['setup']:.0f} s of them"
-        f" to the first round.\n\nNext, look at a site's ledger:\n"
+        f"{result['seconds']['total']:.0f} s in all; the model was there after"
+        f" {result['seconds']['first_model']:.0f} s.\n\nNext, look at a site's ledger:\n"
         f"  sordino ledger verify --config {first / 'site.toml'}\n"
         f"or run `sordino demo --keep`, and in another terminal:\n"
         f"  sordino job price {result['files']['job']} --profile {profile}\n"

@@ -81,6 +81,7 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
         seconds={
             "setup": round(finished.setup_seconds, 2),
             "rounds": round(finished.rounds_seconds, 2),
+            "first_model": round(finished.setup_seconds + finished.rounds_seconds, 2),
             "total": round(time.monotonic() - started, 2),
         },
         report=str(layout.root / "report.html"),

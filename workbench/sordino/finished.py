@@ -16,7 +16,7 @@ class FinishedRun:
         job: its job.
         rounds: as they were reported.
         setup_seconds: from the start of the demo to the first round.
-        rounds_seconds: from the first round to the end of the run.
+        rounds_seconds: from the first round to the model on disk.
     """
 
     run: RunDirectory

@@ -97,10 +97,15 @@ class RoundEntry(TypedDict):
 
 
 class SecondsSection(TypedDict):
-    """Wall time."""
+    """Wall time.
+
+    `setup` until the first round, `rounds` until the last, `first_model` until the DP model lay on
+    disk, all from the start of the demo but `rounds`.
+    """
 
     setup: float
     rounds: float
+    first_model: float
     total: float
 
 
