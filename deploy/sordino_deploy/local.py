@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,7 +262,5 @@ class LocalFederation:
 
 
 def _write(path: Path, text: str) -> None:
-    lines = text.splitlines()
-    indent = len(lines[0]) - len(lines[0].lstrip())
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(line[indent:] for line in lines) + "\n", encoding="utf-8")
+    path.write_text(textwrap.dedent(text), encoding="utf-8")

@@ -88,6 +88,10 @@ class Supervisor:
         _require_main_thread()
         for number in _ENDING_SIGNALS:
             self._previous[number] = signal.signal(number, _leave) or signal.SIG_DFL
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell starts what runs in its background so; whoever sends it all the same means it.
+            self._previous[signal.SIGINT] = signal.SIG_IGN
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return self
 
     def __exit__(

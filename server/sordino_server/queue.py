@@ -23,7 +23,7 @@ from sordino_server.superlink import RunStatus, SuperLink
 
 _SERVER_APP = "sordino_server.app:app"
 _PURPOSES: tuple[Purpose, ...] = ("train", "price")
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.5  # each look costs the SuperLink a query
 _IDLE_SECONDS = 1.0
 _ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED})
 
@@ -105,8 +105,9 @@ class Queue:
         self._log.info("run_started", run_id=run.run_id, attempt=attempts + 1)
         while self._superlink.run_status(flower_run) not in _ENDED:
             if self._stop.wait(_POLL_SECONDS):
-                # Not the run's fault: this attempt does not count.
-                run.record("interrupted")
+                if run.state() not in TERMINAL_RUN_STATES:
+                    # Not the run's fault: this attempt does not count.
+                    run.record("interrupted")
                 return
         self._log.info("run_ended", run_id=run.run_id, state=run.state().value)
 

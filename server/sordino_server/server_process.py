@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sordino_protocols.errors import SordinoError
+from sordino_protocols.errors import ExitCode, SordinoError
 from sordino_protocols.flower_environment import environment
 from sordino_protocols.logs import configure_logging
 from sordino_server.config import load_config
@@ -14,6 +14,9 @@ from sordino_server.config import load_config
 
 def main(arguments: list[str]) -> int:
     """Run the server whose `server.toml` is the only argument, until SIGTERM or SIGINT."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m sordino_server.server_process server.toml\n")
+        return int(ExitCode.USAGE)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -16,7 +16,7 @@ import structlog
 
 from sordino_protocols.flower_environment import environment
 
-_TASK_POLL_SECONDS = 0.2
+_TASK_POLL_SECONDS = 0.5
 _RESTART_FIRST_SECONDS = 0.5
 _RESTART_LAST_SECONDS = 30.0
 _TERMINATE_SECONDS = 5.0

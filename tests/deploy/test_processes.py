@@ -259,3 +259,13 @@ def test_ports_are_distinct_free_and_not_given_twice() -> None:
             stack.enter_context(socket.create_server(("127.0.0.1", port)))
         later = {free_port() for _ in range(50)}
     assert not later & set(ports)
+
+
+def test_an_interrupt_counts_even_where_a_shell_had_it_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), Supervisor():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

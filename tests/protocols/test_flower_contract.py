@@ -134,3 +134,9 @@ def test_the_environment_silences_flower() -> None:
     assert variables["FLWR_TELEMETRY_ENABLED"] == "0"
     assert variables["FLWR_DISABLE_UPDATE_CHECK"] == "1"
     assert "127.0.0.1" in variables["NO_PROXY"]
+
+
+def test_the_state_looks_for_dead_apps_in_the_function_that_we_slow_down() -> None:
+    state = importlib.import_module("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
+    assert list(inspect.signature(state._cleanup_expired_task_tokens).parameters) == ["self"]
+    assert "self._cleanup_expired_task_tokens()" in inspect.getsource(state.get_run_status)

@@ -108,7 +108,8 @@ def test_nothing_is_taken_for_somebody_who_left() -> None:
         poll = asyncio.create_task(ask(asked, "/poll", b"whose", gone))
         await store.looked.wait()
         gone.set()
-        await poll
+        async with asyncio.timeout(10):
+            await poll
         await ask(asked, "/push", b"for another")
         return store.items
 

@@ -1,0 +1,324 @@
+"""One site for tests, as its admin would have set it up: real files, keys, records and ledger.
+
+`OneSite.prepare` writes everything that a vault reads. `open` makes the `Site` in this process,
+as the vault does; opening again is a restart. A recognisable value lies among the records, in a
+numeric column that allows it and as a category that nobody declared: no answer, log line, metric or
+status may ever show it.
+"""
+
+import datetime as dt
+import struct
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from sordino_client.admitted import AdmittedRuns
+from sordino_client.config import SiteConfig, load_config
+from sordino_client.data.connectors import load_table
+from sordino_client.data.declaration import read_dataset
+from sordino_client.data.table import Table, split
+from sordino_client.ledger import Ledger, read_entries
+from sordino_client.metrics import SiteMetrics
+from sordino_client.outbox import Outbox
+from sordino_client.policy import load_policy
+from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.training.noise import Noise, SecureNoise
+from sordino_protocols.files import parse_toml
+from sordino_protocols.job import Job, JobFile, SignedJob, sign_job
+from sordino_protocols.messages import Admit, Evaluate, Message, Refusal, Refused, RoundPlan, Settle
+from sordino_protocols.models import parameter_count
+from sordino_protocols.pricing import resolve
+from sordino_protocols.signing import (
+    Signer,
+    TrustStore,
+    load_public_key,
+    load_signer,
+    load_trust,
+    save_keypair,
+)
+from sordino_protocols.wire import open_sealed, seal
+
+NAME = "cleveland"
+DATASET = "heart"
+RECORDS = 160
+CANARY_NUMBER = "123456.789"
+CANARY_WORD = "zz-canary-word-zz"
+
+SCHEMA = f"""
+[dataset]
+name = "{DATASET}"
+version = 1
+order_of_magnitude = 100
+holdout_fraction = 0.25
+[source]
+kind = "csv"
+path = "records.csv"
+[columns.age]
+type = "integer"
+min = 20
+max = 90
+[columns.chol]
+type = "number"
+min = 0
+max = 1e6
+[columns.ward]
+type = "category"
+values = ["north", "south"]
+other = "elsewhere"
+[columns.num]
+type = "integer"
+min = 0
+max = 4
+[roles]
+label = "num"
+positive_above = 0
+"""
+
+POLICY = f"""
+[datasets.{DATASET}]
+submitters = ["scientist"]
+kinds = ["train"]
+models = ["logistic", "mlp"]
+max_epsilon = 4.0
+max_delta = 1e-5
+max_rounds = 50
+min_expected_batch = 20
+[datasets.{DATASET}.budget]
+epsilon = 8.0
+delta = 1e-5
+"""
+
+JOB = f"""
+[job]
+name = "small"
+kind = "train"
+dataset = "{DATASET}"
+[privacy]
+unit = "record"
+epsilon = 3
+delta = 1e-5
+[model]
+kind = "logistic"
+[training]
+rounds = 3
+sampling_rate = 1
+clipping_norm = 0.5
+[optimizer]
+learning_rate = 2.0
+[audit]
+lanes = 8
+"""
+
+
+@cache
+def make_job(text: str = JOB) -> Job:
+    """A job with its noise; each text is resolved once."""
+    return resolve(parse_toml(text, JobFile, source="job.toml"))
+
+
+def garble(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Features whose reading fails, as libraries fail: with the record in the error's text."""
+    return features.view(_Garbled)
+
+
+class _Garbled(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+    def __getitem__(self, index: object) -> "_Garbled":
+        raise ValueError(f"could not convert {CANARY_NUMBER} and {CANARY_WORD} at {index!r}")
+
+
+def find_canary(evidence: bytes) -> bool:
+    """Whether a canary occurs, as text or as the bytes of the number."""
+    number = float(CANARY_NUMBER)
+    needles = [CANARY_NUMBER, CANARY_NUMBER.replace(".", ""), "123456", CANARY_WORD]
+    spelled = [needle.encode() for needle in needles]
+    packed = [struct.pack("<d", number), struct.pack(">d", number), number.hex().encode()]
+    return any(needle in evidence for needle in spelled + packed)
+
+
+@dataclass
+class OneSite:
+    """A site below `directory`, with the keys of its server and of one submitter.
+
+    Attributes:
+        directory: everything; `site.toml` lies in it.
+        policy: text of the policy that the next `open` reads; None removes it.
+        noise: what releases rest on.
+    """
+
+    directory: Path
+    policy: str | None = POLICY
+    noise: Noise = field(default_factory=SecureNoise)
+
+    def prepare(self) -> None:
+        """Write keys, declarations and records."""
+        here = self.directory
+        for keys, name in (("keys", NAME), ("elsewhere", "server"), ("elsewhere", "scientist")):
+            save_keypair(here / keys, name)
+        (here / "submitters").mkdir()
+        for name, folder in (("server", "keys"), ("scientist", "submitters")):
+            line = (here / "elsewhere" / f"{name}.pub").read_text()
+            (here / folder / f"{name}.pub").write_text(line)
+        (here / "datasets.d").mkdir()
+        (here / "datasets.d" / "heart.toml").write_text(SCHEMA)
+        (here / "datasets.d" / "records.csv").write_text(_records())
+        (here / "site.toml").write_text(_site_file())
+
+    @property
+    def config(self) -> SiteConfig:
+        """What `site.toml` says."""
+        return load_config(self.directory / "site.toml")
+
+    @property
+    def server(self) -> Signer:
+        """The server, which this site trusts."""
+        return load_signer(self.directory / "elsewhere" / "server.key", "server")
+
+    @property
+    def submitter(self) -> Signer:
+        """The one whose jobs count here."""
+        return load_signer(self.directory / "elsewhere" / "scientist.key", "scientist")
+
+    def write_policy(self) -> None:
+        """Put the policy in place."""
+        path = self.directory / "policy.toml"
+        if self.policy is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(self.policy)
+
+    def open(self, *, training: Table | None = None) -> Site:
+        """Start the site, forgetting the one before; with other records in place of `training`."""
+        self.close()
+        self.write_policy()
+        section, state = self.config.site, self.config.site.state
+        declared = read_dataset(section.datasets / "heart.toml")
+        loaded, heldout = split(load_table(declared), fraction=0.25, key=bytes(range(32)))
+        self.ledger = Ledger(self.config.ledger_path, now=lambda: dt.datetime.now(dt.UTC))
+        self.outbox = Outbox(state / "outbox")
+        self.metrics = SiteMetrics()
+        self.datasets = {DATASET: SiteDataset(declared.public, training or loaded, heldout)}
+        # Bound anew: a test may capture what is logged.
+        structlog.reset_defaults()
+        self.site = Site(
+            load_signer(section.signing_key, section.name),
+            SiteTrust(
+                TrustStore({"server": load_public_key(section.server_key)}),
+                load_trust(section.submitters),
+            ),
+            policy=load_policy(section.policy),
+            datasets=self.datasets,
+            state=SiteState(self.ledger, self.outbox, AdmittedRuns(state / "runs")),
+            noise=self.noise,
+            metrics=self.metrics,
+            network_cut_off=False,
+        )
+        self.metrics.watch_ledger(lambda: self.ledger.length)
+        self.metrics.watch_budgets(self.site.balances)
+        return self.site
+
+    def close(self) -> None:
+        """Let go of the ledger, as the end of a process does."""
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+
+    def ask(self, message: Message) -> Message:
+        """The site's answer to a message of its server."""
+        return self.read(self.site.answer(self.seal(message)))
+
+    def seal(self, message: Message) -> bytes:
+        """A message as the server sends it."""
+        return seal(message, self.server)
+
+    def read(self, envelope: bytes) -> Message:
+        """An answer as the server reads it; every answer is signed by the site."""
+        trusted = TrustStore({NAME: load_public_key(self.directory / "keys" / f"{NAME}.pub")})
+        return open_sealed(envelope, trusted).message
+
+    @property
+    def spent(self) -> float:
+        """Epsilon that is spent for ever."""
+        return self.site.balances()[DATASET].spent
+
+    @property
+    def held(self) -> float:
+        """Epsilon that running jobs hold on top."""
+        return self.site.balances()[DATASET].held
+
+    def admit(self, run_id: str = "run-1", job: Job | None = None) -> Admit:
+        """A request to take part, with a job that the submitter signed."""
+        return Admit(run_id, sign_job(job or make_job(), self.submitter))
+
+
+def weights_for(job: Job, *, value: float = 0.0) -> npt.NDArray[np.float32]:
+    """Weights of the shape that a job's rounds have here."""
+    features = 5  # age, chol, and three words of the ward
+    size = parameter_count(job.file.model, features) + job.plan.training.lanes
+    return np.full(size, value, dtype=np.float32)
+
+
+def round_plan(
+    number: int = 1, *, run_id: str = "run-1", job: Job | None = None, value: float = 0.0
+) -> RoundPlan:
+    """A round of a run."""
+    job = job or make_job()
+    return RoundPlan(run_id, job.digest(), number, weights_for(job, value=value))
+
+
+def evaluate(*, run_id: str = "run-1", job: Job | None = None, value: float = 0.0) -> Evaluate:
+    """The evaluation of a run."""
+    job = job or make_job()
+    return Evaluate(run_id, job.digest(), weights_for(job, value=value))
+
+
+def settle(*, run_id: str = "run-1", job: Job | None = None) -> Settle:
+    """The end of a run."""
+    return Settle(run_id, (job or make_job()).digest())
+
+
+def refusal(answer: Message) -> Refusal:
+    """Why the site refused, which it must have."""
+    assert isinstance(answer, Refused), answer
+    return answer.refusal
+
+
+def kinds(site: OneSite) -> list[object]:
+    """What kinds of entries the site's ledger has, in order."""
+    return [entry["kind"] for entry in read_entries(site.config.ledger_path)]
+
+
+def sign(site: OneSite, job: Job) -> SignedJob:
+    """A job as the submitter of this site signs it."""
+    return sign_job(job, site.submitter)
+
+
+def _records() -> str:
+    rng = np.random.default_rng(5)
+    lines = ["age,chol,ward,num"]
+    for row in range(RECORDS):
+        chol = CANARY_NUMBER if row % 4 == 0 else f"{rng.uniform(100, 400):.1f}"
+        ward = CANARY_WORD if row % 4 == 1 else rng.choice(["north", "south"])
+        lines.append(f"{rng.integers(20, 90)},{chol},{ward},{rng.integers(0, 5)}")
+    return "\n".join(lines) + "\n"
+
+
+def _site_file() -> str:
+    return f"""
+[site]
+name = "{NAME}"
+state = "state"
+socket = "v.sock"
+policy = "policy.toml"
+datasets = "datasets.d"
+submitters = "submitters"
+server_key = "keys/server.pub"
+signing_key = "keys/{NAME}.key"
+
+[link]
+server = "127.0.0.1:1"
+ca_certificate = "ca.crt"
+node_key = "keys/node.key"
+"""

@@ -1,0 +1,260 @@
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from federation import make_signer, trust
+from flwr.app import Message as FlowerMessage
+
+from sordino_protocols.errors import PeerError, UnreachableError
+from sordino_protocols.messages import Message, Refusal, Refused, RoundPlan, Update
+from sordino_protocols.signing import Signer
+from sordino_protocols.wire import open_sealed, seal
+from sordino_server.exchange import Exchange
+from sordino_server.local_grid import Answerer, LocalGrid
+from sordino_server.strategy import (
+    ImplausibleError,
+    Outcome,
+    Patience,
+    Rejection,
+    Strategy,
+)
+
+SERVER = make_signer("server")
+SITES = {name: make_signer(name) for name in ("a", "b", "c")}
+RUN, DIGEST = "train-1", "d" * 64
+REQUEST = RoundPlan(RUN, DIGEST, 1, np.zeros(2, dtype=np.float32))
+PATIENT = Patience(quorum=2, deadline_seconds=1000, grace_seconds=1000)
+
+
+class Clock:
+    """Time that passes only when somebody looks: a fixed step a look."""
+
+    def __init__(self, step: float = 1.0) -> None:
+        self.now, self._step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self._step
+        return self.now
+
+
+@dataclass
+class Asked:
+    """A site that answers by a script, one line a request; the last line repeats."""
+
+    script: list[Callable[[bytes], bytes | None]]
+    envelopes: list[bytes] = field(default_factory=list)
+
+    def __call__(self, envelope: bytes) -> bytes | None:
+        self.envelopes.append(envelope)
+        return self.script[min(len(self.envelopes), len(self.script)) - 1](envelope)
+
+
+def update(number: int = 1, *, run_id: str = RUN) -> Update:
+    return Update(run_id, DIGEST, number, "0" * 64, np.ones(2, dtype=np.float32))
+
+
+def says(message: Message, signer: Signer) -> Asked:
+    return Asked([lambda _: seal(message, signer)])
+
+
+def honest(name: str) -> Asked:
+    return says(update(), SITES[name])
+
+
+def silent(_envelope: bytes) -> None:
+    return None
+
+
+def unreachable(_envelope: bytes) -> bytes:
+    raise UnreachableError("away")
+
+
+def fails(_envelope: bytes) -> bytes:
+    raise PeerError("broken")
+
+
+def ask(
+    sites: Mapping[str, Answerer],
+    patience: Patience = PATIENT,
+    *,
+    clock: Callable[[], float] | None = None,
+    check: Callable[[str, Update], None] = lambda _site, _reply: None,
+) -> Outcome[Update]:
+    exchange = Exchange(LocalGrid(sites), poll_seconds=0.001)
+    known = trust(*SITES.values())
+    strategy = Strategy(exchange, SERVER, known, clock=clock or Clock())
+    return strategy.ask(sorted(sites), REQUEST, Update, patience, check=check)
+
+
+def with_two_honest(third: Answerer) -> dict[str, Answerer]:
+    return {"a": honest("a"), "b": honest("b"), "c": third}
+
+
+def test_takes_every_honest_answer() -> None:
+    outcome = ask({name: honest(name) for name in SITES})
+    assert outcome.has_quorum
+    assert sorted(outcome.answers) == ["a", "b", "c"]
+    assert (outcome.refusals, outcome.rejections) == ({}, {})
+
+
+def test_asks_every_site_with_the_same_signed_bytes() -> None:
+    sites = {name: honest(name) for name in SITES}
+    ask(sites)
+    assert len({envelope for site in sites.values() for envelope in site.envelopes}) == 1
+    opened = open_sealed(sites["a"].envelopes[0], trust(SERVER))
+    assert isinstance(opened.message, RoundPlan)
+
+
+@pytest.mark.parametrize(
+    ("answerer", "rejection"),
+    [
+        (says(update(), SITES["a"]), Rejection.BAD_SIGNATURE),
+        (says(update(), make_signer("stranger")), Rejection.BAD_SIGNATURE),
+        (says(update(), Signer("c", make_signer("c").key)), Rejection.BAD_SIGNATURE),
+        (says(update(run_id="train-2"), SITES["c"]), Rejection.MALFORMED),
+        (says(REQUEST, SITES["c"]), Rejection.MALFORMED),
+        (says(Refused("train-2", Refusal.NO_POLICY), SITES["c"]), Rejection.MALFORMED),
+        (Asked([lambda _: b""]), Rejection.MALFORMED),
+        (Asked([lambda _: b"SRDN" + bytes(200)]), Rejection.MALFORMED),
+        (Asked([lambda _: seal(update(), SITES["c"])[:-1]]), Rejection.BAD_SIGNATURE),
+        (Asked([fails]), Rejection.FAILED),
+    ],
+    ids=[
+        "another site's signature",
+        "a stranger's signature",
+        "its name with another key",
+        "another run",
+        "another kind of message",
+        "a refusal of another run",
+        "nothing",
+        "garbage",
+        "cut short",
+        "failed",
+    ],
+)
+def test_does_not_count_what_no_site_would_answer(answerer: Asked, rejection: Rejection) -> None:
+    outcome = ask(with_two_honest(answerer))
+    assert outcome.has_quorum
+    assert sorted(outcome.answers) == ["a", "b"]
+    assert outcome.rejections == {"c": rejection}
+
+
+def test_a_refusal_is_an_answer_but_does_not_count() -> None:
+    refusal = Refused(RUN, Refusal.FORBIDDEN_BY_POLICY)
+    outcome = ask(with_two_honest(says(refusal, SITES["c"])))
+    assert outcome.has_quorum
+    assert outcome.refusals == {"c": Refusal.FORBIDDEN_BY_POLICY}
+    assert "c" not in outcome.answers
+
+
+def test_the_caller_judges_what_is_implausible() -> None:
+    def check(site: str, reply: Update) -> None:
+        assert reply.round == 1
+        if site == "c":
+            raise ImplausibleError(Rejection.IMPLAUSIBLE, "too long")
+
+    outcome = ask({name: honest(name) for name in SITES}, check=check)
+    assert sorted(outcome.answers) == ["a", "b"]
+    assert outcome.rejections == {"c": Rejection.IMPLAUSIBLE}
+
+
+def test_a_site_that_comes_back_is_asked_again_and_joins() -> None:
+    back = Asked([unreachable, unreachable, lambda _: seal(update(), SITES["c"])])
+    outcome = ask(with_two_honest(back))
+    assert sorted(outcome.answers) == ["a", "b", "c"]
+    assert outcome.rejections == {}
+    assert len(set(back.envelopes)) == 1
+    assert len(back.envelopes) == 3
+
+
+def test_a_site_that_never_comes_is_unreachable_and_not_late() -> None:
+    patience = Patience(quorum=2, deadline_seconds=50, grace_seconds=20)
+    outcome = ask(with_two_honest(unreachable), patience)
+    assert outcome.has_quorum
+    assert outcome.rejections == {"c": Rejection.UNREACHABLE}
+
+
+def test_goes_on_without_a_silent_site_when_grace_is_over() -> None:
+    clock = Clock()
+    patience = Patience(quorum=2, deadline_seconds=10_000, grace_seconds=20)
+    outcome = ask(with_two_honest(silent), patience, clock=clock)
+    assert outcome.has_quorum
+    assert outcome.rejections == {"c": Rejection.LATE}
+    assert 20 < clock.now < 200
+
+
+def test_waits_the_grace_for_a_site_that_answers_in_it() -> None:
+    slow = Asked([silent, silent, silent, lambda _: seal(update(), SITES["c"])])
+    outcome = ask(with_two_honest(slow), clock=Clock(step=0.1))
+    assert sorted(outcome.answers) == ["a", "b", "c"]
+
+
+def test_gives_up_at_the_deadline_without_a_quorum() -> None:
+    clock = Clock()
+    patience = Patience(quorum=2, deadline_seconds=100, grace_seconds=1)
+    outcome = ask({"a": honest("a"), "b": silent, "c": unreachable}, patience, clock=clock)
+    assert not outcome.has_quorum
+    assert sorted(outcome.answers) == ["a"]
+    assert outcome.rejections == {"b": Rejection.LATE, "c": Rejection.UNREACHABLE}
+    assert 100 < clock.now < 300
+
+
+def test_does_not_wait_for_a_quorum_that_cannot_come() -> None:
+    clock = Clock(step=0.001)
+    refuse = {name: says(Refused(RUN, Refusal.NO_POLICY), SITES[name]) for name in ("a", "b")}
+    outcome = ask(refuse | {"c": silent}, clock=clock)
+    assert not outcome.has_quorum
+    assert outcome.refusals == {"a": Refusal.NO_POLICY, "b": Refusal.NO_POLICY}
+    # A thousand seconds of patience were left.
+    assert clock.now < 10
+
+
+class LossyGrid(LocalGrid):
+    """Loses one message: its link took it and died, and nobody will ever say so."""
+
+    def __init__(self, sites: Mapping[str, Answerer]) -> None:
+        super().__init__(sites)
+        self.pushed: list[str] = []
+
+    def push_messages(self, messages: Iterable[FlowerMessage]) -> Iterable[str]:
+        ids = list(super().push_messages(messages))
+        self.pushed += ids
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[FlowerMessage]:
+        lost = self.pushed[2]  # the first one to c
+        return super().pull_messages([each for each in message_ids if each != lost])
+
+
+def test_a_site_whose_message_was_lost_is_asked_again() -> None:
+    sites = {name: honest(name) for name in SITES}
+    grid, clock = LossyGrid(sites), Clock()
+    strategy = Strategy(
+        Exchange(grid, poll_seconds=0.001), SERVER, trust(*SITES.values()), clock=clock
+    )
+    outcome = strategy.ask(sorted(SITES), REQUEST, Update, PATIENT)
+    assert sorted(outcome.answers) == ["a", "b", "c"]
+    assert len(grid.pushed) == 4
+    assert sites["c"].envelopes == sites["a"].envelopes
+    assert clock.now > 60
+
+
+def test_a_silent_site_is_not_asked_without_end() -> None:
+    grid, clock = LossyGrid({"a": honest("a"), "b": honest("b"), "c": silent}), Clock(step=5)
+    strategy = Strategy(
+        Exchange(grid, poll_seconds=0.001), SERVER, trust(*SITES.values()), clock=clock
+    )
+    patience = Patience(quorum=3, deadline_seconds=3600, grace_seconds=0)
+    assert strategy.ask(sorted(SITES), REQUEST, Update, patience).rejections == {
+        "c": Rejection.LATE
+    }
+    # Once for each site, and the silent one after 60 s, and then twice as late each time.
+    assert len(grid.pushed) == 3 + 5
+
+
+def test_knows_who_is_enrolled_and_who_is_there() -> None:
+    grid = LocalGrid({"a": honest("a"), "stranger": silent})
+    strategy = Strategy(Exchange(grid), SERVER, trust(*SITES.values()))
+    assert strategy.enrolled() == ["a", "b", "c"]
+    assert strategy.connected() == ["a"]
