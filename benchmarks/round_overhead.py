@@ -8,6 +8,8 @@ share the cores: the figure is on the high side.
 """
 
 import argparse
+import datetime as dt
+import itertools
 import statistics
 import sys
 import tempfile
@@ -99,11 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _round_seconds(running: RunningFederation, job: Job) -> list[float]:
     run_id = running.connection.submit(job)
-    events = running.connection.watch(run_id)
-    seconds = [float(str(event["seconds"])) for event in events if event["event"] == "round"]
-    if len(seconds) != job.plan.training.rounds:
+    ends = [
+        dt.datetime.fromisoformat(str(event["at"]))
+        for event in running.connection.watch(run_id)
+        if event["event"] == "round"
+    ]
+    if len(ends) != job.plan.training.rounds:
         raise SystemExit(f"run {run_id} did not finish: {running.connection.show(run_id)}")
-    return seconds
+    # From the end of one round to the end of the next: checkpoint and log are in it too.
+    return [(after - before).total_seconds() for before, after in itertools.pairwise(ends)]
 
 
 def _training_seconds(job: Job) -> float:

@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -92,9 +93,9 @@ class Chain:
         self.head, self.length = GENESIS, 0
 
     def close(self) -> None:
-        """Let go of the file; everything is on disk already."""
+        """Let go of the file; everything is on disk already. Idempotent."""
         self._engine.dispose()
-        os.close(self._lock)
+        self._lock.close()
 
     def read(self) -> Iterator[Entry]:
         """Every entry from the first on, each verified before it is given.
@@ -175,18 +176,18 @@ def _facts(body: bytes, index: int) -> dict[str, object]:
     return facts
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> BinaryIO:
     """A lock beside the file, which the kernel lets go of when this process ends, however."""
     beside = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.fdopen(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(descriptor)
+        file.close()
         raise IntegrityError(
             f"{path}: another process has this ledger open; stop that one first"
         ) from None
-    return descriptor
+    return file
 
 
 def _writer(path: Path) -> sa.Engine:

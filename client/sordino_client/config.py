@@ -1,7 +1,8 @@
 """`site.toml`: where a site keeps what, and which server it joins.
 
 Paths are relative to the file. The vault reads `[site]` and never `[link]`'s keys; the link reads
-`[link]` and never the site's directories.
+`[link]` and never the site's directories. This module is imported before the vault leaves the
+network, so it imports nothing that starts a thread, such as numpy.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, Field
 
 from sordino_protocols.files import STRICT, read_toml
-from sordino_protocols.job import Name
+from sordino_protocols.signing import NAME_PATTERN
 
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Section = TypeVar("Section", bound=BaseModel)
 
 

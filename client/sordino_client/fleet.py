@@ -132,28 +132,21 @@ class Fleet:
                 return None
             message = message_from_proto(response.messages_list[0])
             return self._fetch(message, response.message_object_trees[0])
-        except RunEndedError:
-            return None
-        except UnreachableError:
-            if self._requests.stop.is_set():
-                return None
-            raise
+        except (RunEndedError, UnreachableError):
+            return None  # nobody waits for an answer any more, or we were asked to stop
 
     def push(self, inbound: Inbound, envelope: bytes) -> bool:
         """Answer a message. False when nobody waits any more: run over, or time is up.
 
         Raises:
             AuthenticationError: the server does not accept this site's key.
+            PeerError: the server refuses the answer.
         """
         reply = Message(flower.to_record(envelope), reply_to=inbound.message)
         return self._push(reply, until=inbound.expires_at)
 
     def push_failure(self, inbound: Inbound) -> bool:
-        """Answer that this site failed, without a word why: text could hold what it must not.
-
-        Raises:
-            AuthenticationError: the server does not accept this site's key.
-        """
+        """Answer that this site failed, without a word why. Otherwise as `push`."""
         return self._push(_failure(inbound.message), until=inbound.expires_at)
 
     def _fetch(self, message: Message, tree: ObjectTree) -> Inbound:
@@ -167,7 +160,11 @@ class Fleet:
         except PeerError:
             self._push(_failure(message), until=expires_at)
             raise
-        self._confirm(metadata.run_id, metadata.message_id, until=expires_at)
+        received = ConfirmMessageReceivedRequest(
+            node=self._node, run_id=metadata.run_id, message_object_id=metadata.message_id
+        )
+        confirm = self._requests.client.ConfirmMessageReceived
+        self._requests.send(confirm, received, until=expires_at)
         return Inbound(
             envelope=envelope,
             run_id=metadata.run_id,
@@ -179,22 +176,15 @@ class Fleet:
     def _pull_object(self, run_id: int, object_id: str, *, until: float) -> bytes:
         """Fetch one object; the server announces a message before its objects are there."""
         request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
+        pull = self._requests.client.PullObject
         for delay in _delays():
-            response: PullObjectResponse = self._requests.send(
-                self._requests.client.PullObject, request, until=until
-            )
+            response: PullObjectResponse = self._requests.send(pull, request, until=until)
             if not response.object_found:
                 raise PeerError("the server announced a message whose content is not there")
             if response.object_available:
                 return response.object_content
             self._requests.wait(delay, until=until)
         raise AssertionError("delays never end")
-
-    def _confirm(self, run_id: int, message_id: str, *, until: float) -> None:
-        request = ConfirmMessageReceivedRequest(
-            node=self._node, run_id=run_id, message_object_id=message_id
-        )
-        self._requests.send(self._requests.client.ConfirmMessageReceived, request, until=until)
 
     def _push(self, reply: Message, *, until: float) -> bool:
         try:
@@ -307,7 +297,7 @@ class _Requests:
 class _Heartbeat:
     """Tells the server, from a thread of its own, that this site is there.
 
-    Failures are only logged: what is wrong with the connection, the next pull finds out.
+    Failures are only logged: the next pull finds out what is wrong.
     """
 
     def __init__(self, client: FleetHttpClient, node: Node) -> None:

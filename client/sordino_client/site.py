@@ -286,13 +286,14 @@ class Site:
         policy, budget = self._policy, self._budget(job)
         if decision.refusal is not None or policy is None or budget is None:
             raise RefusedError(decision.refusal or Refusal.NO_POLICY, _explain(decision))
-        run = run or self._runs.add(run_id, job)
+        dataset, event = job.file.job.dataset, job.plan.event
+        if run is None:
+            if not self._ledger.fits(dataset, event, budget):
+                raise RefusedError(Refusal.BUDGET_EXHAUSTED, f"{dataset} has too little left")
+            # Before the hold: a hold without a run could never be settled.
+            run = self._runs.add(run_id, job)
         self._ledger.hold(
-            run_id,
-            dataset=job.file.job.dataset,
-            event=job.plan.event,
-            budget=budget,
-            policy_sha256=policy.sha256,
+            run_id, dataset=dataset, event=event, budget=budget, policy_sha256=policy.sha256
         )
         self._log.info("admitted", run_id=run_id, job_digest=run.job_digest, rule=decision.rule)
         return self._say_once(run, _ADMISSION, digest, self._admission(run))

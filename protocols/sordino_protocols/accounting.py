@@ -32,8 +32,8 @@ _SMALLEST_NOISE = 1e-3
 _LARGEST_EPSILON = 500.0
 _PRECISION = 1e-12
 _SMALLEST_STEP = 1e-9
-# Tight accounting saves about a tenth of the noise that the Rényi curve asks for, never this much.
-_LARGEST_SAVING = math.log(4)
+# Tight accounting saves a tenth to a third of the noise that the Rényi curve asks for, never more.
+_LARGEST_SAVING = math.log(1.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,13 @@ def _descend(
     while not -tolerance <= value <= 0:
         step = min(max((aim - value) / slope, -2.0), 2.0)
         if x + step > math.log(_LARGEST_NOISE):
-            raise InputError("no noise reaches this guarantee: another part of the plan exceeds it")
-        if x + step < lowest:
+            raise InputError(
+                "no noise reaches this guarantee: another part of the plan exceeds it, or epsilon"
+                " is too small for Rényi curves, which end near log(1/delta)/1000"
+            )
+        if x == lowest and step < 0:
             raise InputError("hardly any noise reaches this guarantee already: choose less delta")
+        step = max(step, lowest - x)
         if abs(step) < _SMALLEST_STEP:
             raise InputError("the privacy cost does not fall as noise grows: check the plan")
         next_value = excess(x + step)

@@ -18,13 +18,12 @@ from sordino_protocols.models import ModelSpec
 from sordino_protocols.optimizer import ServerOptimizer
 from sordino_protocols.plan import EvaluationPlan, RunPlan, TrainingPlan
 from sordino_protocols.privacy import Guarantee
-from sordino_protocols.signing import Signer, TrustStore, canonical_json
+from sordino_protocols.signing import NAME_PATTERN, Signer, TrustStore, canonical_json
 
 JOB_VERSION: Literal[1] = 1
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 
-Name = Annotated[str, Field(pattern=_NAME)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 

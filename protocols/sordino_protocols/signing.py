@@ -28,7 +28,10 @@ from sordino_protocols.files import write_public, write_secret
 SIGNATURE_BYTES = 64
 _PUBLIC_KEY_BYTES = 32
 _ALGORITHM = "ed25519"
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+"""What may name a key, a site, a person, a job or a data set, and a file."""
+
+_NAME = re.compile(NAME_PATTERN)
 
 
 def canonical_json(value: object) -> bytes:

@@ -1,0 +1,256 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from one_site import CANARY_NUMBER, NAME, OneSite, find_canary, round_plan
+
+from sordino_client.vault import split_key
+from sordino_client.vault_client import VaultClient
+from sordino_protocols.errors import ExitCode, IntegrityError
+from sordino_protocols.messages import Admission, Inquire, Quote, Refusal, Refused, Update
+
+pytestmark = pytest.mark.system
+
+WAIT_SECONDS = 120.0
+AFTER = ["refused", "stopped"]
+
+
+class Vault:
+    """A vault process, its log, and a client on its socket."""
+
+    def __init__(self, site: OneSite) -> None:
+        self.site = site
+        self.log = site.directory / "vault.log"
+        self._file = self.log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sordino_client.vault_process", "site.toml"],
+            cwd=site.directory,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+        )
+
+    def ask(self, envelope: bytes) -> bytes:
+        """The answer, however long the vault takes to start."""
+        with VaultClient(self.site.config.site.socket) as client:
+            expires_at = time.time() + WAIT_SECONDS
+            return client.answer(envelope, expires_at=expires_at, stop=self._given_up())
+
+    def _given_up(self) -> threading.Event:
+        # A process that ended will never answer: do not wait for it.
+        stop = threading.Event()
+
+        def watch() -> None:
+            self.process.wait()
+            stop.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        return stop
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(WAIT_SECONDS)
+        self._file.close()
+        return code
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[OneSite]:
+    # A Unix socket's path is short: the directory of a test is too deep for one.
+    made = OneSite(tmp_path)
+    made.prepare()
+    socket = Path("/tmp") / f"sordino-vault-{os.getpid()}.sock"  # noqa: S108
+    text = (tmp_path / "site.toml").read_text()
+    (tmp_path / "site.toml").write_text(text.replace('"v.sock"', f'"{socket}"'))
+    made.write_policy()
+    yield made
+    socket.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def vault(site: OneSite) -> Iterator[Vault]:
+    running = Vault(site)
+    yield running
+    running.stop()
+
+
+def run_to_its_end(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sordino_client.vault_process", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+
+
+def test_a_vault_answers_over_its_socket_and_ends_when_asked(vault: Vault) -> None:
+    site = vault.site
+    quote = site.read(vault.ask(site.seal(Inquire("price-1", site.admit().job))))
+    assert isinstance(quote, Quote)
+    assert quote.refusal is None
+    assert isinstance(site.read(vault.ask(site.seal(site.admit()))), Admission)
+    request = site.seal(round_plan())
+    first = vault.ask(request)
+    assert isinstance(site.read(first), Update)
+    assert vault.ask(request) == first
+    assert isinstance(site.read(vault.ask(b"garbage")), Refused)
+
+    with VaultClient(site.config.site.socket) as client:
+        status, metrics = client.status(), client.metrics()
+    assert status is not None
+    assert metrics is not None
+    facts = json.loads(status)
+    assert facts["site"] == NAME
+    assert facts["datasets"]["heart"]["order_of_magnitude"] == 100
+    assert facts["ledger_entries"] == 3
+    # Where the kernel refuses to cut the network, the vault must say so.
+    is_elsewhere = network_of(vault.process.pid) != network_of(os.getpid())
+    assert facts["network_cut_off"] is is_elsewhere
+    assert "sordino_privacy_charges_total" in metrics
+    assert "sordino_train_step_seconds" not in metrics
+    assert site.config.site.socket.stat().st_mode & 0o007 == 0
+    assert site.config.site.state.stat().st_mode & 0o077 == 0
+
+    assert vault.stop() == 0
+    log = vault.log.read_bytes()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["event"] for line in lines] == ["ready", "admitted", "released", *AFTER]
+    assert all(line.keys() >= {"event", "level", "ts"} for line in lines)
+    assert not find_canary(log + status.encode() + metrics.encode() + first)
+
+    # A new process on the same directories: the same bytes.
+    again = Vault(site)
+    try:
+        assert again.ask(request) == first
+    finally:
+        assert again.stop() == 0
+
+
+def test_nothing_starts_a_thread_before_the_network_is_gone(site: OneSite) -> None:
+    # A thread would keep the network; numpy starts one for every core.
+    code = (
+        "import os, sys; from pathlib import Path; import sordino_client.vault_process\n"
+        "from sordino_client.config import load_config; load_config(Path('site.toml'))\n"
+        "print(len(os.listdir('/proc/self/task')), {'numpy', 'torch', 'grpc'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=site.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "1 set()", done.stderr
+
+
+def network_of(process: int) -> Path:
+    return Path(f"/proc/{process}/ns/net").readlink()
+
+
+def test_a_vault_that_keeps_its_network_says_so(site: OneSite) -> None:
+    text = (site.directory / "site.toml").read_text()
+    (site.directory / "site.toml").write_text(text.replace("[link]", "cut_network = false\n[link]"))
+    running = Vault(site)
+    try:
+        running.ask(b"garbage")
+        with VaultClient(site.config.site.socket) as client:
+            status = client.status()
+        assert status is not None
+        assert json.loads(status)["network_cut_off"] is False
+        assert network_of(running.process.pid) == network_of(os.getpid())
+    finally:
+        running.stop()
+
+
+def test_without_a_policy_a_vault_starts_and_refuses_everything(site: OneSite) -> None:
+    (site.directory / "policy.toml").unlink()
+    running = Vault(site)
+    try:
+        answer = site.read(running.ask(site.seal(site.admit())))
+        assert answer == Refused("run-1", Refusal.NO_POLICY)
+    finally:
+        assert running.stop() == 0
+
+
+def test_a_second_vault_on_the_same_ledger_does_not_start(vault: Vault) -> None:
+    vault.ask(b"garbage")
+    second = run_to_its_end(vault.site.directory, "site.toml")
+    assert second.returncode == ExitCode.INTEGRITY
+    assert "another process has this ledger open" in second.stderr
+    # The first one's socket is still the first one's.
+    assert isinstance(vault.site.read(vault.ask(b"garbage")), Refused)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("site.toml", "socket =", "sockets =", "site.sockets: unknown key; did you mean 'socket'?"),
+        ("site.toml", 'name = "cleveland"', "name = 1", "site.name: should be a valid string"),
+        ("site.toml", "[link]", "[lonk]", "link: missing"),
+        ("site.toml", "keys/server.pub", "keys/none.pub", "keys/none.pub: no such public key"),
+        ("site.toml", '"submitters"', '"nobody"', "no such directory of trusted keys"),
+        ("policy.toml", "max_epsilon", "max_epsilom", "did you mean 'max_epsilon'?"),
+        ("datasets.d/heart.toml", "max = 90", "max = 10", "min must be below max"),
+        ("datasets.d/records.csv", "age,", "years,", "column 'age' is absent"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_key(
+    site: OneSite, file: str, old: str, new: str, expected: str
+) -> None:
+    path = site.directory / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = run_to_its_end(site.directory, "site.toml")
+    assert done.returncode in {ExitCode.USAGE, ExitCode.NOT_FOUND}
+    assert done.stderr.count("error: ") == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not find_canary((done.stdout + done.stderr).encode())
+
+
+def test_a_record_that_breaks_its_declaration_is_not_quoted(site: OneSite) -> None:
+    path = site.directory / "datasets.d" / "heart.toml"
+    path.write_text(path.read_text().replace("max = 1e6", 'max = 1000\noutside = "reject"'))
+    done = run_to_its_end(site.directory, "site.toml")
+    assert done.returncode == ExitCode.USAGE
+    assert "column 'chol': a cell is outside [min, max]" in done.stderr
+    assert CANARY_NUMBER not in done.stderr
+    assert not find_canary((done.stdout + done.stderr).encode())
+
+
+def test_a_socket_path_that_is_too_long_is_explained(site: OneSite) -> None:
+    text = (site.directory / "site.toml").read_text()
+    socket = str(site.config.site.socket)
+    (site.directory / "site.toml").write_text(text.replace(socket, "x" * 120))
+    done = run_to_its_end(site.directory, "site.toml")
+    assert done.returncode == ExitCode.USAGE
+    assert "site.socket must be a path of at most 107 bytes" in done.stderr
+
+
+def test_a_missing_argument_or_file_is_explained(tmp_path: Path) -> None:
+    assert run_to_its_end(tmp_path).returncode == ExitCode.USAGE
+    missing = run_to_its_end(tmp_path, "site.toml")
+    assert missing.returncode == ExitCode.NOT_FOUND
+    assert "site.toml: no such file" in missing.stderr
+
+
+def test_the_key_of_the_split_is_made_once_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "split.key"
+    path.parent.mkdir()
+    key = split_key(path)
+    assert len(key) == 32
+    assert split_key(path) == key
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(key[:16])
+    with pytest.raises(IntegrityError, match="restore it"):
+        split_key(path)
+    assert path.read_bytes() == key[:16]
