@@ -22,14 +22,14 @@ from sordino_client.policy import load_policy
 from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_protocols.files import parse_toml
-from sordino_protocols.job import Job, JobFile, sign_job
+from sordino_protocols.job import Job, JobFile, Purpose, new_nonce, sign_job
 from sordino_protocols.pricing import resolve
 from sordino_protocols.schema import Schema
 from sordino_protocols.signing import Signer, TrustStore
 from sordino_server.coordinator import Coordinator
 from sordino_server.exchange import Exchange
 from sordino_server.local_grid import Answerer, LocalGrid
-from sordino_server.runs import Purpose, RunDirectory, Runs
+from sordino_server.runs import RunDirectory, Runs
 from sordino_server.strategy import Strategy
 
 SERVER = "server"
@@ -233,7 +233,8 @@ class Federation:
 
     def submit(self, job: Job | None = None, *, purpose: Purpose = "train") -> RunDirectory:
         """Queue a job, signed by the submitter."""
-        return self.runs.create(sign_job(job or make_job(), self.submitter), purpose)
+        signed = sign_job(job or make_job(), self.submitter, purpose=purpose, nonce=new_nonce())
+        return self.runs.create(signed)
 
     def grid(self, changed: Mapping[str, Answerer] | None = None) -> LocalGrid:
         """A grid of all sites, some of them answering as the test says."""

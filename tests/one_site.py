@@ -7,6 +7,7 @@ status may ever show it.
 """
 
 import datetime as dt
+import hashlib
 import struct
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,7 +29,7 @@ from sordino_client.policy import load_policy
 from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_protocols.files import parse_toml
-from sordino_protocols.job import Job, JobFile, SignedJob, sign_job
+from sordino_protocols.job import Job, JobFile, Purpose, SignedJob, sign_job
 from sordino_protocols.messages import Admit, Evaluate, Message, Refusal, Refused, RoundPlan, Settle
 from sordino_protocols.models import parameter_count
 from sordino_protocols.pricing import resolve
@@ -250,7 +251,7 @@ class OneSite:
 
     def admit(self, run_id: str = "run-1", job: Job | None = None) -> Admit:
         """A request to take part, with a job that the submitter signed."""
-        return Admit(run_id, sign_job(job or make_job(), self.submitter))
+        return Admit(run_id, sign(self, job or make_job(), run_id=run_id))
 
 
 def weights_for(job: Job, *, value: float = 0.0) -> npt.NDArray[np.float32]:
@@ -290,9 +291,12 @@ def kinds(site: OneSite) -> list[object]:
     return [entry["kind"] for entry in read_entries(site.config.ledger_path)]
 
 
-def sign(site: OneSite, job: Job) -> SignedJob:
-    """A job as the submitter of this site signs it."""
-    return sign_job(job, site.submitter)
+def sign(
+    site: OneSite, job: Job, *, run_id: str = "run-1", purpose: Purpose = "train"
+) -> SignedJob:
+    """A job as the submitter of this site signs it: the same for the same run."""
+    nonce = hashlib.sha256(run_id.encode()).hexdigest()[:32]
+    return sign_job(job, site.submitter, purpose=purpose, nonce=nonce)
 
 
 def _records() -> str:

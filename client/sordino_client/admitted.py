@@ -29,6 +29,7 @@ class AdmittedRun:
         job_digest: its identity.
         coins: bool [lanes], which lanes have a canary; secret until the run is settled.
         salt: what the commitment is salted with.
+        nonce: of the signature that the run was admitted with.
     """
 
     run_id: str
@@ -36,6 +37,7 @@ class AdmittedRun:
     job_digest: str
     coins: npt.NDArray[np.bool_]
     salt: bytes
+    nonce: str
 
     def __repr__(self) -> str:
         return f"AdmittedRun(run_id={self.run_id!r}, job_digest={self.job_digest!r})"
@@ -58,6 +60,15 @@ class AdmittedRuns:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._known: dict[str, AdmittedRun] = {}
+        self._nonces: dict[str, str] = {}
+        for path in directory.glob("[!.]*.json"):
+            run = self.get(path.stem)
+            if run is not None:
+                self._nonces[run.nonce] = run.run_id
+
+    def run_of(self, nonce: str) -> str | None:
+        """The run that a signature was used for; None if it is new."""
+        return self._nonces.get(nonce)
 
     def get(self, run_id: str) -> AdmittedRun | None:
         """The run, or None if it was never admitted.
@@ -72,7 +83,7 @@ class AdmittedRuns:
             self._known[run_id] = _read(path, run_id)
         return self._known[run_id]
 
-    def add(self, run_id: str, job: Job) -> AdmittedRun:
+    def add(self, run_id: str, job: Job, *, nonce: str) -> AdmittedRun:
         """Pin a job and draw the run's coins; on disk when this returns."""
         lanes = job.plan.training.lanes
         drawn = np.frombuffer(secrets.token_bytes(-(-lanes // 8)), dtype=np.uint8)
@@ -82,15 +93,18 @@ class AdmittedRuns:
             job_digest=job.digest(),
             coins=np.unpackbits(drawn, count=lanes).astype(np.bool_),
             salt=secrets.token_bytes(SALT_BYTES),
+            nonce=nonce,
         )
         content = {
             "run_id": run_id,
             "job": job.canonical().decode("ascii"),
             "coins": pack_coins(run.coins),
             "salt": run.salt.hex(),
+            "nonce": nonce,
         }
         write_durably(self._path(run_id), canonical_json(content))
         self._known[run_id] = run
+        self._nonces[nonce] = run_id
         return run
 
     def _path(self, run_id: str) -> Path:
@@ -109,8 +123,9 @@ def _read(path: Path, run_id: str) -> AdmittedRun:
         packed = np.frombuffer(bytes.fromhex(raw["coins"]), dtype=np.uint8)
         coins = np.unpackbits(packed, count=job.plan.training.lanes).astype(np.bool_)
         salt = bytes.fromhex(raw["salt"])
+        nonce = str(raw["nonce"])
     except (ValueError, KeyError, TypeError):
         raise IntegrityError(f"{path}: this file of an admitted run cannot be read") from None
     if raw["run_id"] != run_id:
         raise IntegrityError(f"{path}: this file is about another run")
-    return AdmittedRun(run_id, job, job.digest(), coins, salt)
+    return AdmittedRun(run_id, job, job.digest(), coins, salt, nonce)

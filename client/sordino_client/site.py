@@ -283,6 +283,7 @@ class Site:
         if run is not None and (stored := self._stored(run, _ADMISSION, digest)) is not None:
             return stored.envelope
         job, _, decision = self._judge(signed)
+        self._check_signed_for(run_id, signed)
         policy, budget = self._policy, self._budget(job)
         if decision.refusal is not None or policy is None or budget is None:
             raise RefusedError(decision.refusal or Refusal.NO_POLICY, _explain(decision))
@@ -291,7 +292,7 @@ class Site:
             if not self._ledger.fits(dataset, event, budget):
                 raise RefusedError(Refusal.BUDGET_EXHAUSTED, f"{dataset} has too little left")
             # Before the hold: a hold without a run could never be settled.
-            run = self._runs.add(run_id, job)
+            run = self._runs.add(run_id, job, nonce=signed.nonce)
         self._ledger.hold(
             run_id, dataset=dataset, event=event, budget=budget, policy_sha256=policy.sha256
         )
@@ -362,6 +363,13 @@ class Site:
             schema=schema,
         )
         return job, cost, decision
+
+    def _check_signed_for(self, run_id: str, signed: SignedJob) -> None:
+        """A signature is good for what it says, and for one run: a server cannot spend it twice."""
+        if signed.purpose != "train":
+            raise RefusedError(Refusal.UNAUTHENTICATED, "the job was signed to be priced only")
+        if self._runs.run_of(signed.nonce) not in (None, run_id):
+            raise RefusedError(Refusal.CHANGED_REPLAY, "the signature was used for another run")
 
     def _admitted(self, run_id: str, job_digest: str) -> AdmittedRun:
         run = self._runs.get(run_id)

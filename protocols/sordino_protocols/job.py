@@ -8,7 +8,11 @@ the noise it really asks for. What must stay true: whoever holds a job computes 
 
 import hashlib
 import json
+import re
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +25,9 @@ from sordino_protocols.privacy import Guarantee
 from sordino_protocols.signing import NAME_PATTERN, Signer, TrustStore, canonical_json
 
 JOB_VERSION: Literal[1] = 1
+Purpose = Literal["train", "price"]
+PURPOSES: Mapping[str, Purpose] = MappingProxyType({"train": "train", "price": "price"})
+_NONCE = re.compile(r"[0-9a-f]{32}")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -181,17 +188,24 @@ class Job(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SignedJob:
-    """A job's canonical bytes with a submitter's signature over them.
+    """A job's canonical bytes with a submitter's signature over them, good for one run.
+
+    The signature also covers what the job may be used for and a nonce, so a server can neither
+    train a job that was signed to be priced, nor run one twice.
 
     Attributes:
         body: the canonical bytes.
         submitter: the name that trust stores know the signer by.
         signature: Ed25519, 64 bytes.
+        purpose: "price" allows asking what the job would cost, "train" also running it.
+        nonce: 32 hex digits, drawn for this signature alone.
     """
 
     body: bytes
     submitter: str
     signature: bytes
+    purpose: Purpose
+    nonce: str
 
     @property
     def digest(self) -> str:
@@ -199,20 +213,31 @@ class SignedJob:
         return hashlib.sha256(self.body).hexdigest()
 
 
-def sign_job(job: Job, signer: Signer) -> SignedJob:
-    """Sign a job as its submitter."""
+def sign_job(job: Job, signer: Signer, *, purpose: Purpose, nonce: str) -> SignedJob:
+    """Sign a job as its submitter; `new_nonce` draws a nonce."""
     body = job.canonical()
-    return SignedJob(body, signer.name, signer.sign(_signed_bytes(body)))
+    signature = signer.sign(_signed_bytes(body, purpose, nonce))
+    return SignedJob(body, signer.name, signature, purpose, nonce)
+
+
+def new_nonce() -> str:
+    """32 random hex digits."""
+    return secrets.token_hex(16)
 
 
 def verify_job(signed: SignedJob, trust: TrustStore) -> Job:
     """Check who signed a job, then read it; in that order.
 
+    Whether it was signed for what is asked of it, and for the first time, is the caller's to check.
+
     Raises:
         AuthenticationError: the submitter is not trusted, or did not sign these bytes.
-        PeerError: the bytes are no job, or not in canonical form.
+        PeerError: the bytes are no job, or not in canonical form, or the nonce is none.
     """
-    trust.verify(signed.submitter, _signed_bytes(signed.body), signed.signature)
+    if not _NONCE.fullmatch(signed.nonce):
+        raise PeerError("the nonce must be 32 hex digits")
+    message = _signed_bytes(signed.body, signed.purpose, signed.nonce)
+    trust.verify(signed.submitter, message, signed.signature)
     return read_job(signed.body)
 
 
@@ -232,6 +257,6 @@ def read_job(body: bytes) -> Job:
     return job
 
 
-def _signed_bytes(body: bytes) -> bytes:
+def _signed_bytes(body: bytes, purpose: Purpose, nonce: str) -> bytes:
     # A context string: a signature over a job is no signature over anything else.
-    return b"sordino/job/1\n" + body
+    return f"sordino/job/1\n{purpose}\n{nonce}\n".encode("ascii") + body

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sordino_protocols.errors import PeerError
-from sordino_protocols.job import SignedJob
+from sordino_protocols.job import PURPOSES, SignedJob
 from sordino_protocols.limits import MAX_VECTOR_LENGTH
 from sordino_protocols.messages import (
     WIRE_VERSION,
@@ -44,6 +44,7 @@ _MAGIC = b"SRDN"
 _FRAME = struct.Struct(">4sBI")
 _LARGEST_HEADER = 4 * 1024 * 1024
 _SIGNED_PREFIX = b"sordino/wire/1\n"
+_SIGNED_JOB_KEYS = {"body", "submitter", "signature", "purpose", "nonce"}
 _HEADER_KEYS = {"type", "sender", "fields", "payload"}
 # Run ids become names of files.
 _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -191,10 +192,12 @@ def _values(message: Message) -> list[tuple[str, object]]:
 
 def _to_json(value: object) -> object:
     match value:
-        case SignedJob(body, submitter, signature):
+        case SignedJob(body, submitter, signature, purpose, nonce):
             return {
                 "body": body.decode("ascii"),
                 "submitter": submitter,
+                "purpose": purpose,
+                "nonce": nonce,
                 "signature": signature.hex(),
             }
         case Refusal():
@@ -271,14 +274,17 @@ def _refusal(raw: object) -> Refusal:
 
 
 def _signed_job(raw: object) -> SignedJob:
-    if not isinstance(raw, dict) or set(raw) != {"body", "submitter", "signature"}:
-        raise _malformed("a job must have body, submitter and signature")
+    if not isinstance(raw, dict) or set(raw) != _SIGNED_JOB_KEYS:
+        raise _malformed(f"a job must have exactly {sorted(_SIGNED_JOB_KEYS)}")
     try:
         body = _text(raw["body"]).encode("ascii")
         signature = bytes.fromhex(_text(raw["signature"]))
     except ValueError:
         raise _malformed("a job's body or signature cannot be read") from None
-    return SignedJob(body, _sender(raw["submitter"]), signature)
+    purpose = PURPOSES.get(_text(raw["purpose"]))
+    if purpose is None:
+        raise _malformed("a job's purpose must be train or price")
+    return SignedJob(body, _sender(raw["submitter"]), signature, purpose, _text(raw["nonce"]))
 
 
 def _malformed(reason: str) -> UnreadableError:

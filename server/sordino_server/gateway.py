@@ -34,19 +34,18 @@ from sordino_protocols.gateway_pb2 import (
     WatchRequest,
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
-from sordino_protocols.job import SignedJob, verify_job
+from sordino_protocols.job import PURPOSES, SignedJob, verify_job
 from sordino_protocols.rounds import TERMINAL_RUN_STATES
 from sordino_protocols.signing import TrustStore, load_trust
 from sordino_server.config import ServerConfig
 from sordino_server.queue import Queue
-from sordino_server.runs import QUOTES, STATEMENT, Purpose, RunDirectory, Runs, last_state
+from sordino_server.runs import QUOTES, STATEMENT, RunDirectory, Runs, last_state
 from sordino_server.superlink import SuperLink
 
 _WORKERS = 32
 _MOST_WATCHERS = 24  # each keeps a worker: the rest must stay free for other calls
 _WATCH_SECONDS = 0.1
 _CHUNK_BYTES = 1024 * 1024
-_PURPOSES: dict[str, Purpose] = {"train": "train", "price": "price"}
 
 
 def serve_gateway(
@@ -95,15 +94,17 @@ class Gateway(GatewayServicer):
 
     def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitReply:  # noqa: N802
         """Queue a job."""
-        signed = SignedJob(request.body, request.submitter, request.signature)
+        purpose = PURPOSES.get(request.purpose)
+        if purpose is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "purpose must be train or price")
+        signed = SignedJob(
+            request.body, request.submitter, request.signature, purpose, request.nonce
+        )
         try:
             verify_job(signed, self._submitters)
         except (PeerError, AuthenticationError) as error:
             _abort(context, error)
-        purpose = _PURPOSES.get(request.purpose)
-        if purpose is None:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "purpose must be train or price")
-        run = self._runs.create(signed, purpose)
+        run = self._runs.create(signed)
         self._queue.wake()
         return SubmitReply(run_id=run.run_id)
 

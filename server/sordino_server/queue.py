@@ -13,12 +13,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sordino_protocols.errors import InputError, NotFoundError, SordinoError
+from sordino_protocols.job import Purpose
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent
 from sordino_server.app import RUN_DIRECTORY, SERVER_CONFIG
 from sordino_server.bundle import build_fab
 from sordino_server.config import ServerConfig
 from sordino_server.coordinator import MOST_ATTEMPTS
-from sordino_server.runs import Purpose, RunDirectory, Runs
+from sordino_server.runs import RunDirectory, Runs
 from sordino_server.superlink import RunStatus, SuperLink
 
 _SERVER_APP = "sordino_server.app:app"

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,12 @@ from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load, save
 
 from sordino_protocols.errors import IntegrityError, NotFoundError
-from sordino_protocols.job import Job, SignedJob, read_job
+from sordino_protocols.job import PURPOSES, Job, Purpose, SignedJob, read_job
 from sordino_protocols.models import FloatVector
 from sordino_protocols.rounds import RunEvent, RunState, advance_run
 from sordino_protocols.signing import canonical_json
 from sordino_server.aggregation import ServerState
 
-Purpose = Literal["train", "price"]
 LogEntry = dict[str, object]
 Document = TypeVar("Document", bound=BaseModel)
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -53,9 +52,13 @@ class Manifest:
     """What a run is, fixed when it was queued."""
 
     run_id: str
-    purpose: Purpose
     job: SignedJob
     created: str
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the job was signed for: to be trained, or only to be priced."""
+        return self.job.purpose
 
 
 class RunDirectory:
@@ -78,9 +81,13 @@ class RunDirectory:
         try:
             raw = json.loads((self.path / _MANIFEST).read_bytes())
             signed = SignedJob(
-                raw["job"].encode("ascii"), raw["submitter"], bytes.fromhex(raw["signature"])
+                raw["job"].encode("ascii"),
+                raw["submitter"],
+                bytes.fromhex(raw["signature"]),
+                PURPOSES[raw["purpose"]],
+                raw["nonce"],
             )
-            return Manifest(raw["run_id"], raw["purpose"], signed, raw["created"])
+            return Manifest(raw["run_id"], signed, raw["created"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise IntegrityError(f"{self.path}: the run's manifest cannot be read") from None
 
@@ -236,20 +243,21 @@ class Runs:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
 
-    def create(self, job: SignedJob, purpose: Purpose) -> RunDirectory:
+    def create(self, job: SignedJob) -> RunDirectory:
         """Queue a run; it is there after a crash if this returned."""
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
-        run_id = f"{purpose}-{stamp}-{secrets.token_hex(4)}"
+        run_id = f"{job.purpose}-{stamp}-{secrets.token_hex(4)}"
         path = self._directory / run_id
         path.mkdir(mode=0o700)
         run = RunDirectory(path)
         run.record("state", state=RunState.QUEUED.value)
         manifest = {
             "run_id": run_id,
-            "purpose": purpose,
+            "purpose": job.purpose,
             "job": job.body.decode("ascii"),
             "submitter": job.submitter,
             "signature": job.signature.hex(),
+            "nonce": job.nonce,
             "created": _now(),
         }
         # Last: with its manifest the run exists, and may be started at once.

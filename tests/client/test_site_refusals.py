@@ -17,7 +17,7 @@ from one_site import (
 )
 from seeded_noise import SeededNoise
 
-from sordino_protocols.job import sign_job
+from sordino_protocols.job import new_nonce, sign_job
 from sordino_protocols.messages import (
     Admission,
     Admit,
@@ -58,7 +58,7 @@ def test_only_the_server_is_answered(site: OneSite) -> None:
 
 def test_the_servers_signature_is_not_the_submitters(site: OneSite) -> None:
     for signer in (Signer("scientist", Ed25519PrivateKey.generate()), site.server):
-        request = Admit("run-1", sign_job(make_job(), signer))
+        request = Admit("run-1", sign_job(make_job(), signer, purpose="train", nonce=new_nonce()))
         assert refusal(site.ask(request)) is Refusal.UNAUTHENTICATED
     assert site.ledger.length == 0
 
@@ -226,4 +226,21 @@ def test_noise_that_can_be_repeated_releases_nothing(site: OneSite) -> None:
     site.ask(site.admit())
     assert refusal(site.ask(round_plan())) is Refusal.INTERNAL
     assert refusal(site.ask(evaluate())) is Refusal.INTERNAL
+    assert kinds(site) == ["hold"]
+
+
+def test_a_job_signed_to_be_priced_is_not_admitted(site: OneSite) -> None:
+    priced = sign(site, make_job(), purpose="price")
+    assert isinstance(site.ask(Inquire("run-1", priced)), Quote)
+    assert refusal(site.ask(Admit("run-1", priced))) is Refusal.UNAUTHENTICATED
+    assert site.ledger.length == 0
+
+
+def test_a_signature_is_good_for_one_run_whatever_restarts(site: OneSite) -> None:
+    assert isinstance(site.ask(site.admit("run-1")), Admission)
+    replayed = Admit("run-2", sign(site, make_job(), run_id="run-1"))
+    assert refusal(site.ask(replayed)) is Refusal.CHANGED_REPLAY
+    site.open()
+    assert refusal(site.ask(replayed)) is Refusal.CHANGED_REPLAY
+    assert isinstance(site.ask(site.admit("run-1")), Admission)
     assert kinds(site) == ["hold"]

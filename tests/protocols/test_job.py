@@ -15,6 +15,7 @@ from sordino_protocols.pricing import price, resolve
 from sordino_protocols.privacy import Composed, Gaussian, PoissonGaussian
 from sordino_protocols.signing import Signer, TrustStore, canonical_json
 
+NONCE = "0" * 32
 TEXT = """
 [job]
 name = "heart-risk"
@@ -229,7 +230,7 @@ def test_bytes_that_are_no_job_or_another_spelling_are_refused(
 
 
 def test_a_signed_job_is_read_by_whoever_trusts_its_submitter(job: Job) -> None:
-    signed = sign_job(job, SUBMITTER)
+    signed = sign_job(job, SUBMITTER, purpose="train", nonce=NONCE)
     assert verify_job(signed, TRUST) == job
     assert signed.digest == job.digest()
 
@@ -239,14 +240,19 @@ def test_a_signature_of_somebody_else_is_refused(job: Job) -> None:
     impostor = Signer("scientist", Ed25519PrivateKey.generate())
     for signer in (stranger, impostor):
         with pytest.raises(AuthenticationError):
-            verify_job(sign_job(job, signer), TRUST)
+            verify_job(sign_job(job, signer, purpose="train", nonce=NONCE), TRUST)
 
 
 def test_a_signature_holds_for_these_bytes_and_this_purpose_only(job: Job) -> None:
-    signed = sign_job(job, SUBMITTER)
+    signed = sign_job(job, SUBMITTER, purpose="train", nonce=NONCE)
     other = job.model_copy(update={"training_noise_multiplier": 1.0}).canonical()
     without_context = SUBMITTER.sign(signed.body)
-    for forged in (replace(signed, body=other), replace(signed, signature=without_context)):
+    for forged in (
+        replace(signed, body=other),
+        replace(signed, signature=without_context),
+        replace(signed, purpose="price"),
+        replace(signed, nonce="f" * 32),
+    ):
         with pytest.raises(AuthenticationError):
             verify_job(forged, TRUST)
 
@@ -254,16 +260,18 @@ def test_a_signature_holds_for_these_bytes_and_this_purpose_only(job: Job) -> No
 def test_who_signed_is_asked_before_a_byte_is_read() -> None:
     # Garbage of a stranger is a stranger's; the reader of jobs never sees it.
     with pytest.raises(AuthenticationError):
-        verify_job(SignedJob(b"[" * 100, "scientist", bytes(64)), TRUST)
-    signature = SUBMITTER.sign(b"sordino/job/1\n[[[")
+        verify_job(SignedJob(b"[" * 100, "scientist", bytes(64), "train", NONCE), TRUST)
+    signature = SUBMITTER.sign(f"sordino/job/1\ntrain\n{NONCE}\n[[[".encode())
     with pytest.raises(PeerError):
-        verify_job(SignedJob(b"[[[", "scientist", signature), TRUST)
+        verify_job(SignedJob(b"[[[", "scientist", signature, "train", NONCE), TRUST)
 
 
 def test_a_model_stays_the_one_that_was_signed(job: Job) -> None:
     mlp = 'kind = "mlp"\nhidden = [8, 4]\nactivation = "tanh"'
     file = read_file(TEXT.replace('kind = "logistic"', mlp))
-    signed = sign_job(job.model_copy(update={"file": file}), SUBMITTER)
+    signed = sign_job(
+        job.model_copy(update={"file": file}), SUBMITTER, purpose="train", nonce=NONCE
+    )
     assert verify_job(signed, TRUST).file.model == MlpSpec(
         kind="mlp", hidden=(8, 4), activation="tanh"
     )

@@ -50,7 +50,14 @@ by_type: dict[object, st.SearchStrategy[object]] = {
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
-    SignedJob: st.builds(SignedJob, ascii_text.map(str.encode), names, st.binary(max_size=80)),
+    SignedJob: st.builds(
+        SignedJob,
+        ascii_text.map(str.encode),
+        names,
+        st.binary(max_size=80),
+        st.sampled_from(["train", "price"]),
+        ascii_text,
+    ),
     Refusal: st.sampled_from(Refusal),
     Refusal | None: st.none() | st.sampled_from(Refusal),
     Vector: vectors,
@@ -268,7 +275,13 @@ def test_an_integer_is_one_of_64_bits(value: object) -> None:
     assert refusal_of(envelope) is Refusal.MALFORMED
 
 
-JOB: dict[str, object] = {"body": "{}", "submitter": "scientist", "signature": "00"}
+JOB: dict[str, object] = {
+    "body": "{}",
+    "submitter": "scientist",
+    "signature": "00",
+    "purpose": "train",
+    "nonce": "0" * 32,
+}
 
 
 @pytest.mark.parametrize(
@@ -285,16 +298,19 @@ JOB: dict[str, object] = {"body": "{}", "submitter": "scientist", "signature": "
         JOB | {"submitter": None},
         JOB | {"submitter": "a" * 65},
         JOB | {"submitter": "x\ny"},
+        JOB | {"purpose": "audit"},
+        JOB | {"purpose": None},
+        JOB | {"nonce": 7},
     ],
 )
 def test_a_job_that_cannot_be_read_is_refused(job: object) -> None:
-    admit = Admit("run-1", SignedJob(b"{}", "scientist", b"\x00"))
+    admit = Admit("run-1", SignedJob(b"{}", "scientist", b"\x00", "train", "0" * 32))
     envelope = changed(lambda fields: fields.update({"job": job}), of=admit)
     assert refusal_of(envelope) is Refusal.MALFORMED
 
 
 def test_the_changes_above_start_from_messages_that_can_be_read() -> None:
-    admit = Admit("run-1", SignedJob(b"{}", "scientist", b"\x00"))
+    admit = Admit("run-1", SignedJob(b"{}", "scientist", b"\x00", "train", "0" * 32))
     for message in (QUOTE, PLAN, admit):
         envelope = changed(lambda _: None, of=message)
         assert envelope == seal(message, SIGNER)

@@ -24,15 +24,16 @@ from sordino_protocols.errors import (
 )
 from sordino_protocols.gateway_pb2 import FetchRequest, ShowRequest, SubmitRequest, WatchRequest
 from sordino_protocols.gateway_pb2_grpc import GatewayStub
-from sordino_protocols.job import SignedJob, sign_job
+from sordino_protocols.job import Purpose, SignedJob, sign_job, verify_job
 from sordino_protocols.rounds import RunEvent
-from sordino_protocols.signing import Signer, load_signer, save_keypair
+from sordino_protocols.signing import Signer, TrustStore, load_signer, save_keypair
 from sordino_server.config import ServerConfig
 from sordino_server.gateway import serve_gateway
 from sordino_server.queue import Queue
 from sordino_server.registry import enrol, enrolled_sites
 from sordino_server.runs import MODEL, RunDirectory
 
+NONCE = "0" * 32
 TRAVERSALS = ["..", "../..", "../../server", "/etc", "a/../..", ".", "", "no-such-run", "x" * 300]
 
 
@@ -93,9 +94,17 @@ def stub(desk: Desk) -> Iterator[GatewayStub]:
         yield GatewayStub(channel)  # type: ignore[no-untyped-call]
 
 
-def submission(signed: SignedJob, purpose: str = "train") -> SubmitRequest:
+def sign(signer: Signer, purpose: Purpose = "train") -> SignedJob:
+    return sign_job(make_job(), signer, purpose=purpose, nonce=NONCE)
+
+
+def submission(signed: SignedJob, purpose: str | None = None) -> SubmitRequest:
     return SubmitRequest(
-        body=signed.body, submitter=signed.submitter, signature=signed.signature, purpose=purpose
+        body=signed.body,
+        submitter=signed.submitter,
+        signature=signed.signature,
+        purpose=purpose or signed.purpose,
+        nonce=signed.nonce,
     )
 
 
@@ -118,7 +127,7 @@ def test_without_a_client_certificate_nobody_gets_in(desk: Desk) -> None:
     before = len(desk.host.runs.all())
     with desk.channel(credentials) as channel:
         anonymous = GatewayStub(channel)  # type: ignore[no-untyped-call]
-        request = submission(sign_job(make_job(), desk.submitter))
+        request = submission(sign(desk.submitter))
         assert code_of(lambda: anonymous.Submit(request, timeout=20)) is grpc.StatusCode.UNAVAILABLE
     assert len(desk.host.runs.all()) == before
 
@@ -146,7 +155,7 @@ def test_a_client_believes_no_server_of_another_authority(desk: Desk, tmp_path: 
 def test_a_submitter_whom_nobody_trusts_is_refused(desk: Desk, stub: GatewayStub) -> None:
     before = len(desk.host.runs.all())
     for signer in (make_signer("rival"), make_signer(SUBMITTER)):
-        request = submission(sign_job(make_job(), signer))
+        request = submission(sign(signer))
         assert code_of(lambda r=request: stub.Submit(r)) is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[misc]
     assert len(desk.host.runs.all()) == before
 
@@ -163,7 +172,9 @@ def test_the_client_says_that_its_key_is_not_known(desk: Desk, tmp_path: Path) -
 
 def test_a_signed_job_is_queued_as_it_was_signed(desk: Desk, connection: Connection) -> None:
     run = desk.host.runs.get(connection.submit(make_job()))
-    assert run.manifest().job == sign_job(make_job(), desk.submitter)
+    job = run.manifest().job
+    assert (job.body, job.submitter) == (make_job().canonical(), SUBMITTER)
+    assert verify_job(job, TrustStore({SUBMITTER: desk.submitter.key.public_key()})) == make_job()
     assert run.manifest().purpose == "train"
     shown = connection.show(run.run_id)
     assert (shown["state"], shown["submitter"]) == ("queued", SUBMITTER)
@@ -171,7 +182,7 @@ def test_a_signed_job_is_queued_as_it_was_signed(desk: Desk, connection: Connect
 
 
 def test_a_job_that_was_changed_after_signing_is_refused(desk: Desk, stub: GatewayStub) -> None:
-    signed = sign_job(make_job(), desk.submitter)
+    signed = sign(desk.submitter)
     changed = replace(signed, body=signed.body.replace(b'"rounds":3', b'"rounds":9'))
     assert changed != signed
     assert code_of(lambda: stub.Submit(submission(changed))) is grpc.StatusCode.UNAUTHENTICATED
@@ -181,8 +192,8 @@ def test_a_job_that_was_changed_after_signing_is_refused(desk: Desk, stub: Gatew
 def test_signed_bytes_that_are_no_job_are_refused(
     desk: Desk, stub: GatewayStub, body: bytes
 ) -> None:
-    signature = desk.submitter.sign(b"sordino/job/1\n" + body)
-    request = submission(SignedJob(body, SUBMITTER, signature))
+    signature = desk.submitter.sign(f"sordino/job/1\ntrain\n{NONCE}\n".encode() + body)
+    request = submission(SignedJob(body, SUBMITTER, signature, "train", NONCE))
     assert code_of(lambda: stub.Submit(request)) is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -191,9 +202,20 @@ def test_a_purpose_that_there_is_not_is_refused(
     desk: Desk, stub: GatewayStub, purpose: str
 ) -> None:
     before = len(desk.host.runs.all())
-    request = submission(sign_job(make_job(), desk.submitter), purpose)
+    request = submission(sign(desk.submitter))
+    request.purpose = purpose
     assert code_of(lambda: stub.Submit(request)) is grpc.StatusCode.INVALID_ARGUMENT
     assert len(desk.host.runs.all()) == before
+
+
+def test_a_job_signed_to_be_priced_is_not_trained(desk: Desk, stub: GatewayStub) -> None:
+    request = submission(sign(desk.submitter, "price"), "train")
+    assert code_of(lambda: stub.Submit(request)) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_nonce_that_is_none_is_refused(desk: Desk, stub: GatewayStub) -> None:
+    signed = sign_job(make_job(), desk.submitter, purpose="train", nonce="short")
+    assert code_of(lambda: stub.Submit(submission(signed))) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 # ------------------------------------------------------------------ what is told

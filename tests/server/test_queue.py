@@ -11,11 +11,11 @@ from federation import make_job, make_signer
 from server_host import Host, close_superlink, open_superlink, server_host
 from structlog.testing import capture_logs
 
-from sordino_protocols.job import sign_job
+from sordino_protocols.job import Purpose, new_nonce, sign_job
 from sordino_protocols.rounds import RunEvent, RunState
 from sordino_server.coordinator import MOST_ATTEMPTS
 from sordino_server.queue import Queue
-from sordino_server.runs import Purpose, RunDirectory
+from sordino_server.runs import RunDirectory
 from sordino_server.superlink import RunStatus, SuperLink
 
 
@@ -36,7 +36,8 @@ def running_queue(host: Host, superlink: SuperLink | None = None) -> Iterator[Qu
 
 
 def submit(host: Host, purpose: Purpose = "train") -> RunDirectory:
-    return host.runs.create(sign_job(make_job(), make_signer("scientist")), purpose)
+    signer = make_signer("scientist")
+    return host.runs.create(sign_job(make_job(), signer, purpose=purpose, nonce=new_nonce()))
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from federation import make_job, make_signer
 
 from sordino_protocols.errors import IntegrityError, NotFoundError
-from sordino_protocols.job import SignedJob, sign_job
+from sordino_protocols.job import Purpose, SignedJob, new_nonce, sign_job
 from sordino_protocols.rounds import RunEvent, RunState
 from sordino_server.aggregation import initial_state
 from sordino_server.runs import (
@@ -22,8 +22,9 @@ from sordino_server.runs import (
 from sordino_server.statement import Quotes
 
 
-def a_signed_job() -> SignedJob:
-    return sign_job(make_job(), make_signer("scientist"))
+def a_signed_job(purpose: Purpose = "train") -> SignedJob:
+    signer = make_signer("scientist")
+    return sign_job(make_job(), signer, purpose=purpose, nonce=new_nonce())
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def runs(tmp_path: Path) -> Runs:
 
 @pytest.fixture
 def run(runs: Runs) -> RunDirectory:
-    return runs.create(a_signed_job(), "train")
+    return runs.create(a_signed_job())
 
 
 def append(run: RunDirectory, content: bytes) -> None:
@@ -42,8 +43,8 @@ def append(run: RunDirectory, content: bytes) -> None:
 
 
 def test_a_run_says_what_was_submitted(runs: Runs) -> None:
-    job = a_signed_job()
-    run = runs.create(job, "price")
+    job = a_signed_job("price")
+    run = runs.create(job)
     manifest = runs.get(run.run_id).manifest()
     assert manifest.job == job
     assert manifest.purpose == "price"
@@ -57,14 +58,14 @@ def test_a_new_run_is_queued(run: RunDirectory) -> None:
 
 
 def test_lists_runs_oldest_first(runs: Runs) -> None:
-    created = [runs.create(a_signed_job(), purpose).run_id for purpose in ("train", "price")]
+    created = [runs.create(a_signed_job()).run_id for _ in range(2)]
     assert sorted(run.run_id for run in runs.all()) == sorted(created)
     stamps = [run.manifest().created for run in runs.all()]
     assert stamps == sorted(stamps)
 
 
 def test_a_run_whose_manifest_is_broken_stops_no_other(runs: Runs, run: RunDirectory) -> None:
-    broken = runs.create(a_signed_job(), "train")
+    broken = runs.create(a_signed_job())
     (broken.path / "manifest.json").write_bytes(b"[]")
     with pytest.raises(IntegrityError):
         broken.manifest()

@@ -20,7 +20,7 @@ from real_federation import until
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sordino_client.link import LinkSettings, run_link
-from sordino_protocols.job import sign_job
+from sordino_protocols.job import new_nonce, sign_job
 from sordino_protocols.messages import Inquire, Quote, Refusal, Refused
 from sordino_protocols.signing import Signer
 from sordino_protocols.wire import open_sealed, seal
@@ -161,7 +161,10 @@ def test_a_site_never_asks_for_the_servers_code_and_lives_on(
     server, submitter = make_signer("server"), make_signer("scientist")
     marker, out = tmp_path / "marker", tmp_path / "told.json"
     config = {"out": str(out)}
-    honest = seal(Inquire("price-1", sign_job(make_job(), submitter)), server)
+    honest = seal(
+        Inquire("price-1", sign_job(make_job(), submitter, purpose="price", nonce=new_nonce())),
+        server,
+    )
     for name, envelope in (("garbage", b"SRDN" + bytes(500)), ("honest", honest)):
         (tmp_path / name).write_bytes(envelope)
         config[name] = str(tmp_path / name)

@@ -23,7 +23,7 @@ from sordino_protocols.gateway_pb2 import (
     WatchRequest,
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayStub
-from sordino_protocols.job import Job, sign_job
+from sordino_protocols.job import Job, Purpose, new_nonce, sign_job
 from sordino_protocols.signing import load_signer
 
 Json = Mapping[str, object]
@@ -118,13 +118,14 @@ class Connection:
             )
         )
 
-    def _submit(self, job: Job, purpose: str) -> str:
-        signed = sign_job(job, self._signer)
+    def _submit(self, job: Job, purpose: Purpose) -> str:
+        signed = sign_job(job, self._signer, purpose=purpose, nonce=new_nonce())
         request = SubmitRequest(
             body=signed.body,
             submitter=signed.submitter,
             signature=signed.signature,
-            purpose=purpose,
+            purpose=signed.purpose,
+            nonce=signed.nonce,
         )
         reply = self._call(lambda: self._stub.Submit(request, timeout=_CALL_SECONDS))
         return str(reply.run_id)
