@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -61,6 +62,14 @@ def abstract() -> Iterator[str]:
         yield f"@sordino-test-{os.getpid()}"
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; those of pytest are the owner's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", IMPORTS + code, *arguments],
@@ -77,7 +86,7 @@ def can_isolate(prelude: str) -> bool:
 
 @pytest.mark.parametrize("user", ["ourselves", "ordinary"])
 def test_a_cut_off_process_reaches_nothing_and_keeps_its_identity(
-    tmp_path: Path, listener: int, abstract: str, user: str
+    open_folder: Path, listener: int, abstract: str, user: str
 ) -> None:
     if user == "ordinary" and os.getuid() != 0:
         pytest.skip("only root can become another user")
@@ -85,11 +94,9 @@ def test_a_cut_off_process_reaches_nothing_and_keeps_its_identity(
     if not can_isolate(prelude):
         pytest.skip("this kernel refuses network namespaces")
     # A file that only its owner may read: still readable by the owner inside.
-    owned = tmp_path / "owned"
+    owned = open_folder / "owned"
     owned.write_text("mine")
     owned.chmod(0o600)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
     expected = [os.getuid(), os.geteuid(), os.getgid()]
     if user == "ordinary":
         os.chown(owned, ORDINARY, ORDINARY)
