@@ -145,12 +145,28 @@ class LocalFederation:
         Raises:
             UnreachableError: something did not come up; with the end of its log.
         """
+        self.wait_server(supervisor, children)
+        self.wait_vaults(supervisor, children)
+
+    def wait_server(self, supervisor: Supervisor, children: Mapping[str, Child]) -> None:
+        """Return when the server serves: jobs can be submitted, and wait for the sites.
+
+        Raises:
+            UnreachableError: it did not come up; with the end of its log.
+        """
         state = self.layout.server / "state"
         supervisor.wait_ready(
             children[_SERVER],
             lambda: read_ports(state) is not None,
             timeout_seconds=_READY_SECONDS,
         )
+
+    def wait_vaults(self, supervisor: Supervisor, children: Mapping[str, Child]) -> None:
+        """Return when every vault answers on its socket.
+
+        Raises:
+            UnreachableError: one did not come up, say for a wrong file; with the end of its log.
+        """
         for site in self.sites:
             socket = self._socket(site.name)
             supervisor.wait_ready(

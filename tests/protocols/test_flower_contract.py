@@ -140,3 +140,19 @@ def test_the_state_looks_for_dead_apps_in_the_function_that_we_slow_down() -> No
     state = importlib.import_module("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
     assert list(inspect.signature(state._cleanup_expired_task_tokens).parameters) == ["self"]
     assert "self._cleanup_expired_task_tokens()" in inspect.getsource(state.get_run_status)
+
+
+def test_the_superlinks_layers_are_the_ones_that_were_sorted() -> None:
+    layers = importlib.import_module("flwr.superlink.main")._get_middleware()
+    assert [each.cls.__name__ for each in layers] == [
+        "ControlSensitiveResponseMiddleware",
+        "BaseHTTPMiddleware",
+        "ControlAuthenticationMiddleware",
+        "ControlLicenseMiddleware",
+        "ProtobufTranslationMiddleware",
+        "RuntimeTracingMiddleware",
+        "ControlEventLogMiddleware",
+        "NodeAuthMiddleware",
+        "FleetEventLogMiddleware",
+    ]
+    assert layers[1].kwargs["dispatch"].__name__ == "http_error_translator"

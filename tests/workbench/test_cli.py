@@ -38,7 +38,7 @@ def test_checks_a_job_and_says_what_it_costs(job_file: Path) -> None:
     cost = json.loads(done.stdout)
     assert 0.999 * 4.0 <= cost["epsilon_pld"] <= 4.0
     assert cost["epsilon_rdp"] > cost["epsilon_pld"]
-    assert cost["steps"] == 30
+    assert cost["steps"] == 20
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_checks_a_job_and_says_what_it_costs(job_file: Path) -> None:
     [
         ("clipping_norm = 0.5", "cliping_norm = 0.5", "training.cliping_norm: unknown key"),
         ("clipping_norm = 0.5", "", "training.clipping_norm: missing"),
-        ("rounds = 30", 'rounds = "30"', "training.rounds"),
+        ("rounds = 20", 'rounds = "20"', "training.rounds"),
         ("epsilon = 4.0", "epsilon = -1.0", "privacy.epsilon"),
         ("bins = 10", "bins = 9", "evaluation.bins"),
         ('kind = "logistic"', 'kind = "pickle"', "model.kind"),
         (
-            "rounds = 30",
-            "rounds = 30\nnoise_multiplier = 0.1",
+            "rounds = 20",
+            "rounds = 20\nnoise_multiplier = 0.1",
             "training.noise_multiplier: unknown",
         ),
     ],

@@ -86,9 +86,11 @@ def _train(
     federation.prepare()
     children = federation.start(supervisor)
     job = resolve(data.job)
-    federation.wait_ready(supervisor, children)
+    federation.wait_server(supervisor, children)
     with Connection(load_profile(federation.submitter_profile)) as connection:
+        # The run starts while the sites are still waking up; it waits for them.
         run_id = connection.submit(job)
+        federation.wait_vaults(supervisor, children)
         rounds: list[RoundEntry] = []
         training_since = trained_at = time.monotonic()
         for event in follow(connection.watch(run_id)):
