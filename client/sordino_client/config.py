@@ -7,15 +7,14 @@ network, so it imports nothing that starts a thread, such as numpy.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from sordino_protocols.files import STRICT, read_toml
+from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
 from sordino_protocols.signing import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Section = TypeVar("Section", bound=BaseModel)
 
 
 class SiteSection(BaseModel):
@@ -96,13 +95,8 @@ def load_config(path: Path) -> SiteConfig:
     """
     file = read_toml(path, SiteFile)
     directory = path.absolute().parent
-    return SiteConfig(directory, _absolute(file.site, directory), _absolute(file.link, directory))
-
-
-def _absolute(section: Section, directory: Path) -> Section:
-    paths = {
-        name: directory / value
-        for name, value in ((each, getattr(section, each)) for each in type(section).model_fields)
-        if isinstance(value, Path)
-    }
-    return section.model_copy(update=paths)
+    return SiteConfig(
+        directory=directory,
+        site=with_absolute_paths(file.site, directory),
+        link=with_absolute_paths(file.link, directory),
+    )

@@ -3,37 +3,28 @@
 The network goes first, while the process has one thread and has imported nothing that could use it.
 """
 
-import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from sordino_client.config import load_config
 from sordino_client.isolation import cut_network
-from sordino_protocols.errors import ExitCode, SordinoError
-from sordino_protocols.logs import configure_logging
+from sordino_protocols.daemons import run_daemon
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the vault of the site whose `site.toml` is the only argument, until SIGTERM or SIGINT."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m sordino_client.vault_process site.toml\n")
-        return int(ExitCode.USAGE)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    configure_logging()
-    try:
-        config = load_config(Path(arguments[0]))
-        network_cut_off = config.site.cut_network and cut_network()
-        # Not before the network is gone.
-        from sordino_client.vault import run_vault  # noqa: PLC0415
+    return run_daemon(arguments, "python -m sordino_client.vault_process site.toml", _serve)
 
-        run_vault(config, stop, network_cut_off=network_cut_off)
-    except SordinoError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return int(error.exit_code)
-    return 0
+
+def _serve(path: Path, stop: threading.Event) -> None:
+    config = load_config(path)
+    network_cut_off = config.site.cut_network and cut_network()
+    # Not before the network is gone.
+    from sordino_client.vault import run_vault  # noqa: PLC0415
+
+    run_vault(config, stop, network_cut_off=network_cut_off)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,13 @@ def parse_toml(text: str, model: type[Model], *, source: str) -> Model:
         raise InputError(_describe(error.errors(include_input=False), model, source)) from None
 
 
+def with_absolute_paths(section: Model, directory: Path) -> Model:
+    """A copy of a file's section whose relative paths start at `directory`, where the file lies."""
+    values = {name: getattr(section, name) for name in type(section).model_fields}
+    paths = {name: directory / value for name, value in values.items() if isinstance(value, Path)}
+    return section.model_copy(update=paths)
+
+
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file of at most 4 MiB.
 

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from sordino_protocols.files import STRICT, read_toml
+from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
 from sordino_protocols.job import Name
 
 Address = Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")]
-Section = TypeVar("Section", bound=BaseModel)
 
 
 class ServerSection(BaseModel):
@@ -101,13 +100,7 @@ def load_config(path: Path) -> ServerConfig:
     directory = path.absolute().parent
     return ServerConfig(
         path=path.absolute(),
-        server=_absolute(file.server, directory),
-        gateway=_absolute(file.gateway, directory),
+        server=with_absolute_paths(file.server, directory),
+        gateway=with_absolute_paths(file.gateway, directory),
         metrics=file.metrics,
     )
-
-
-def _absolute(section: Section, directory: Path) -> Section:
-    values = {name: getattr(section, name) for name in type(section).model_fields}
-    paths = {name: directory / value for name, value in values.items() if isinstance(value, Path)}
-    return section.model_copy(update=paths)

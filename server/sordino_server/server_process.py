@@ -1,37 +1,28 @@
 """Start a server: `python -m sordino_server.server_process server.toml`."""
 
 import os
-import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from sordino_protocols.errors import ExitCode, SordinoError
+from sordino_protocols.daemons import run_daemon
 from sordino_protocols.flower_environment import environment
-from sordino_protocols.logs import configure_logging
 from sordino_server.config import load_config
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the server whose `server.toml` is the only argument, until SIGTERM or SIGINT."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m sordino_server.server_process server.toml\n")
-        return int(ExitCode.USAGE)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    return run_daemon(arguments, "python -m sordino_server.server_process server.toml", _serve)
+
+
+def _serve(path: Path, stop: threading.Event) -> None:
+    config = load_config(path)
     # Before Flower is imported: it reads these once, and phones home without them.
     os.environ.update(environment())
-    configure_logging()
-    try:
-        config = load_config(Path(arguments[0]))
-        from sordino_server.daemon import run_server  # noqa: PLC0415
+    from sordino_server.daemon import run_server  # noqa: PLC0415
 
-        run_server(config, stop)
-    except SordinoError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return int(error.exit_code)
-    return 0
+    run_server(config, stop)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from sordino_protocols.errors import InputError
-from sordino_protocols.files import STRICT, read_toml
+from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
 from sordino_protocols.job import Name
 
 VARIABLE = "SORDINO_PROFILE"
@@ -52,10 +52,7 @@ def load_profile(path: Path | None = None) -> Profile:
     """
     chosen = path or _default()
     profile = read_toml(chosen, ProfileFile).profile
-    directory = chosen.absolute().parent
-    values = {name: getattr(profile, name) for name in Profile.model_fields}
-    paths = {name: directory / value for name, value in values.items() if isinstance(value, Path)}
-    return profile.model_copy(update=paths)
+    return with_absolute_paths(profile, chosen.absolute().parent)
 
 
 def _default() -> Path:

@@ -1,0 +1,38 @@
+"""How every daemon of ours starts and ends: one configuration file in, an exit code out."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sordino_protocols.errors import ExitCode, SordinoError
+from sordino_protocols.logs import configure_logging
+
+
+def run_daemon(
+    arguments: Sequence[str], usage: str, serve: Callable[[Path, threading.Event], None]
+) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        arguments: of the command line: the configuration's path, and nothing else.
+        usage: what is said when it is anything else.
+        serve: gets the path, and an event that is set when it shall return.
+
+    Returns:
+        0 when it was told to end, else the exit code of what went wrong, which is said on stderr.
+    """
+    if len(arguments) != 1:
+        sys.stderr.write(f"usage: {usage}\n")
+        return int(ExitCode.USAGE)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    configure_logging()
+    try:
+        serve(Path(arguments[0]), stop)
+    except SordinoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return int(error.exit_code)
+    return 0
