@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from sordino_protocols.errors import ExitCode, SordinoError
+
+_PIPE_WIDTH = 1000
 
 
 class Output(StrEnum):
@@ -29,10 +31,12 @@ def show(rows: Sequence[Mapping[str, object]], *, output: Output, title: str | N
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for key in rows[0] if rows else ():
         is_number = isinstance(rows[0][key], int | float) and not isinstance(rows[0][key], bool)
-        table.add_column(key.replace("_", " "), justify="right" if is_number else "left")
+        justify: JustifyMethod = "right" if is_number else "left"
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # Into a pipe or a file a line stays a line, however long.
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 def show_object(value: Mapping[str, object], *, output: Output) -> None:

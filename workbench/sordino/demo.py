@@ -6,6 +6,7 @@ data scientist, audits the run, and shows what came out.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -152,13 +153,15 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         {"model": "all records in one place, no privacy", **central},
         {"model": "this federation", "accuracy": result["accuracy"], "auc": result["auc"]},
         {"model": "each site alone, same privacy (mean)", **alone},
-        {
-            "model": "this federation, as the noisy evaluation shows it",
-            "accuracy": evaluation["accuracy"],
-            "auc": evaluation["auc"],
-        },
     ]
-    show(compared, output=Output.TABLE, title="\nOn held-out records of all sites")
+    show(compared, output=Output.TABLE, title="\nOn held-out records of all sites, exactly")
+    low, high = evaluation["accuracy_interval"]
+    auc_low, auc_high = evaluation["auc_interval"]
+    sys.stdout.write(
+        "\nA real federation sees its noisy evaluation only: accuracy"
+        f" {evaluation['accuracy']:.3f} ({low:.2f} to {high:.2f}),"
+        f" AUC {evaluation['auc']:.3f} ({auc_low:.2f} to {auc_high:.2f})\n"
+    )
     from sordino_audit.report import plain_verdict  # noqa: PLC0415  # brings scipy
 
     audit = result["audit"]
@@ -169,6 +172,7 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         f"  it would have found {audit['detectable']:.1%} too little noise"
         f" with probability {audit['detectable_checks']['power']:g}\n"
     )
+    command = "sordino" if shutil.which("sordino") else sys.argv[0]
     first = federation.layout.site(federation.sites[0].name)
     profile = federation.submitter_profile
     sys.stdout.write(
@@ -177,9 +181,9 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         f"The files:  {federation.layout.root}\n"
         f"{result['seconds']['total']:.0f} s in all; the model was there after"
         f" {result['seconds']['first_model']:.0f} s.\n\nNext, look at a site's ledger:\n"
-        f"  sordino ledger verify --config {first / 'site.toml'}\n"
-        f"or run `sordino demo --keep`, and in another terminal:\n"
-        f"  sordino job price {result['files']['job']} --profile {profile}\n"
+        f"  {command} ledger verify --config {first / 'site.toml'}\n"
+        f"or run `{command} demo --keep`, and in another terminal:\n"
+        f"  {command} job price {result['files']['job']} --profile {profile}\n"
     )
 
 
