@@ -1,0 +1,98 @@
+"""`sordino site run`: both processes of a site, restarted when one dies, gone when told to stop."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sordino.demo_data import hospitals
+from sordino_deploy.local import LocalFederation
+
+pytestmark = pytest.mark.system
+
+SORDINO = Path(sys.executable).with_name("sordino")
+WAIT_SECONDS = 120.0
+
+
+def vaults(config: Path) -> list[int]:
+    """Processes that run the vault of this site."""
+    return [pid for pid, line in command_lines() if "vault_process" in line and str(config) in line]
+
+
+def command_lines() -> list[tuple[int, str]]:
+    lines = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (each / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        lines.append((int(each.name), line))
+    return lines
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process does; fail if it does not."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        select.select([], [], [], 0.1)
+
+
+def status(config: Path) -> dict[str, object] | None:
+    done = subprocess.run(
+        [str(SORDINO), "site", "status", "--config", str(config), "--output", "json"],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def test_a_vault_that_dies_comes_back_and_both_end_when_told(tmp_path: Path) -> None:
+    data = hospitals(tmp_path / "data")
+    federation = LocalFederation(tmp_path / "federation", data.sites[:1])
+    federation.prepare()
+    config = federation.layout.site("cleveland") / "site.toml"
+    with subprocess.Popen(
+        [str(SORDINO), "site", "run", "--config", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as runner:
+        try:
+            until(lambda: status(config) is not None)
+            [first] = vaults(config)
+            os.kill(first, signal.SIGKILL)
+            until(lambda: status(config) is not None and vaults(config) not in ([], [first]))
+            known = status(config)
+            assert known is not None
+            assert known["site"] == "cleveland"
+        finally:
+            runner.send_signal(signal.SIGTERM)
+            assert runner.wait(WAIT_SECONDS) == 128 + signal.SIGTERM
+    assert [line for _, line in command_lines() if str(config) in line] == []
+    federation.close()
+
+
+def test_without_a_vault_the_status_says_how_to_start_one(tmp_path: Path) -> None:
+    data = hospitals(tmp_path / "data")
+    federation = LocalFederation(tmp_path / "federation", data.sites[:1])
+    federation.prepare()
+    config = federation.layout.site("cleveland") / "site.toml"
+    done = subprocess.run(
+        [str(SORDINO), "site", "status", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    federation.close()
+    assert done.returncode == 7
+    assert "sordino site run" in done.stderr
