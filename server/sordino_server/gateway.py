@@ -104,6 +104,8 @@ class Gateway(GatewayServicer):
             verify_job(signed, self._submitters)
         except (PeerError, AuthenticationError) as error:
             _abort(context, error)
+        if signed.submitter != _caller(context):
+            _abort(context, AuthenticationError("the certificate and the signature differ in name"))
         run = self._runs.create(signed)
         self._queue.wake()
         return SubmitReply(run_id=run.run_id)
@@ -149,12 +151,26 @@ class Gateway(GatewayServicer):
             yield Chunk(content=content[start : start + _CHUNK_BYTES])
 
     def _run(self, run_id: str, context: grpc.ServicerContext) -> RunDirectory:
+        """A run of the caller's own; somebody else's is not there."""
         try:
             run = self._runs.get(run_id)
-            run.manifest()
+            submitter = run.manifest().job.submitter
         except SordinoError as error:
             _abort(context, error)
+        if submitter != _caller(context):
+            _abort(context, NotFoundError(f"no run {run_id!r}"))
         return run
+
+
+def _caller(context: grpc.ServicerContext) -> str:
+    """Whose certificate the connection was opened with: the authority put that name into it."""
+    # A list of names, whatever the stubs say.
+    names: object = context.auth_context().get("x509_common_name")
+    match names:
+        case [bytes(name), *_]:
+            return name.decode("utf-8", errors="replace")
+        case _:
+            return ""
 
 
 def _follow(run: RunDirectory, context: grpc.ServicerContext) -> Iterator[WatchEvent]:

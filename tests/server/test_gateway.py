@@ -167,6 +167,31 @@ def test_the_client_says_that_its_key_is_not_known(desk: Desk, tmp_path: Path) -
         connection.submit(make_job())
 
 
+def test_a_run_is_there_for_its_submitter_only(
+    desk: Desk, connection: Connection, tmp_path: Path
+) -> None:
+    run_id = connection.submit(make_job())
+    authority = pki.load_authority(desk.profile.ca_certificate.parent)
+    pki.issue_client(authority, tmp_path, name="colleague")
+    profile = desk.profile.model_copy(
+        update={
+            "certificate": tmp_path / "colleague.crt",
+            "private_key": tmp_path / "colleague.key",
+        }
+    )
+    with Connection(profile) as colleague:
+        for look in (colleague.show, lambda each: list(colleague.watch(each))):
+            with pytest.raises(NotFoundError):
+                look(run_id)
+        with pytest.raises(NotFoundError):
+            colleague.fetch(run_id, "statement.json")
+        # The scientist's signature on the colleague's connection.
+        with pytest.raises(AuthenticationError, match="differ in name"):
+            colleague.submit(make_job())
+    assert connection.show(run_id)["run_id"] == run_id
+    end(desk.host.runs.get(run_id))
+
+
 # ------------------------------------------------------------------ what is queued
 
 
