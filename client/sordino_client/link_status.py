@@ -2,7 +2,7 @@
 
 Metrics are the link's own few, which know nothing of records, and the text that the vault hands
 over, which it has filtered to the release classes `public` and `dp`. All of the link's own are of
-the class `public`.
+the class `public`. None is the time that the vault took to answer: that depends on the records.
 """
 
 import json
@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from sordino_client.vault_client import VaultClient
@@ -20,8 +20,6 @@ from sordino_protocols.errors import InputError
 
 RESULTS = ("answered", "failed", "malformed", "dropped")
 """What becomes of a message: answered, the vault failed, not one of ours, or nobody waits."""
-
-_ANSWER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class LinkCounters:
@@ -31,7 +29,6 @@ class LinkCounters:
         registry: where they are collected.
         connected: 1 while the server knows this site is there.
         messages: messages by what became of them.
-        answer_seconds: from a message's arrival to its answer's departure.
     """
 
     def __init__(self) -> None:
@@ -45,12 +42,6 @@ class LinkCounters:
             "sordino_link_messages",
             "Messages of the server, by what became of them.",
             ["result"],
-            registry=self.registry,
-        )
-        self.answer_seconds = Histogram(
-            "sordino_link_answer_seconds",
-            "Seconds from a message's arrival to its answer's departure.",
-            buckets=_ANSWER_BUCKETS,
             registry=self.registry,
         )
         self.vault_up = Gauge(
