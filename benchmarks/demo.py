@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "runs": chosen.runs,
         "seconds": [result["seconds"] for result in results],
         "seconds of the whole command": [round(each, 1) for each in whole],
-        "AUC": [round(result["auc"], 4) for result in results],
+        "AUC": [round(result["exact"]["auc"], 4) for result in results],
         "verdicts": [result["audit"]["verdict"] for result in results],
     }
     return report(figures, context, as_json=chosen.json)

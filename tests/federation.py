@@ -15,11 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.data.table import Table
+from sordino_client.entities import group
 from sordino_client.ledger import Ledger
+from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job, JobFile, Purpose, new_nonce, sign_job
@@ -65,6 +68,16 @@ label = "ill"
 positive_above = 0
 """
 
+CLASSES_SCHEMA = SCHEMA.replace("max = 1\n[roles]", "max = 2\n[roles]").replace(
+    "positive_above = 0", 'task = "classes"'
+)
+NUMBER_SCHEMA = SCHEMA.replace(
+    '"integer"\nmin = 0\nmax = 1\n', '"number"\nmin = 0\nmax = 10\n'
+).replace("positive_above = 0", 'task = "number"')
+ENTITY_SCHEMA = SCHEMA.replace(
+    "[columns.age]", 'unit = "patient"\nmax_records_per_unit = 2\n[columns.age]'
+)
+
 POLICY = f"""
 [datasets.{DATASET}]
 submitters = ["{SUBMITTER}"]
@@ -105,6 +118,18 @@ grace_seconds = 0
 """
 
 
+CLASSES_JOB = JOB.replace('kind = "logistic"', 'kind = "logistic"\noutputs = 3').replace(
+    "[training]", '[training]\nloss = "cross_entropy"'
+)
+NUMBER_JOB = JOB.replace("[training]", '[training]\nloss = "squared"').replace(
+    "[audit]", "[evaluation]\nbins = 100\nshare = 0.5\n[audit]"
+)
+ENTITY_JOB = JOB.replace('unit = "record"', 'unit = "entity"').replace(
+    "[training]", "[training]\nrecords_per_unit = 2"
+)
+STATISTICS_JOB = JOB + '[statistics]\nkind = "moments"\nshare = 0.3\n'
+
+
 def make_signer(name: str) -> Signer:
     """Somebody with a new key."""
     return Signer(name, Ed25519PrivateKey.generate())
@@ -121,12 +146,19 @@ def make_job(text: str = JOB) -> Job:
     return resolve(parse_toml(text, JobFile, source="job"))
 
 
-def make_table(records: int, *, seed: int) -> Table:
-    """Records in which the label follows the first feature."""
+def make_table(records: int, *, seed: int, schema: Schema | None = None) -> Table:
+    """Records in which the label follows the first feature; pairs of them where units are named."""
     rng = np.random.default_rng(seed)
     features = rng.uniform(-1, 1, size=(records, FEATURES)).astype(np.float32)
-    labels = (features[:, 0] + rng.normal(0, 0.3, records) > 0).astype(np.float32)
-    return Table(features, labels)
+    followed = features[:, 0] + rng.normal(0, 0.3, records)
+    labels = {
+        "binary": (followed > 0).astype(np.float32),
+        "classes": np.digitize(followed, [-0.4, 0.4]).astype(np.float32),
+        "number": np.clip(followed, -1, 1).astype(np.float32),
+    }[schema.task if schema else "binary"]
+    pairs = (np.arange(records) // 2).astype(np.object_)
+    entities = group(pairs) if schema and schema.dataset.unit else None
+    return Table(features, labels, entities)
 
 
 @dataclass
@@ -164,7 +196,11 @@ class SmallSite:
             policy.write_text(self.policy)
         schema = parse_toml(self.schema, Schema, source="dataset.toml")
         seed = int.from_bytes(self.signer.name.encode(), "big") % 2**32
-        dataset = SiteDataset(schema, make_table(150, seed=seed), make_table(50, seed=seed + 1))
+        dataset = SiteDataset(
+            schema,
+            make_table(150, seed=seed, schema=schema),
+            make_table(50, seed=seed + 1, schema=schema),
+        )
         self.ledger = Ledger(self.directory / "ledger.db", now=lambda: dt.datetime.now(dt.UTC))
         self.outbox = Outbox(self.directory / "outbox")
         self.site = Site(
@@ -173,7 +209,7 @@ class SmallSite:
             policy=load_policy(policy),
             datasets={DATASET: dataset},
             state=SiteState(self.ledger, self.outbox, AdmittedRuns(self.directory / "runs")),
-            noise=self.noise,
+            engine=Engine(self.noise, Performance()),
             metrics=SiteMetrics(),
             network_cut_off=False,
         )
@@ -209,6 +245,7 @@ class Federation:
         names: Iterable[str] = ("a", "b", "c"),
         *,
         policy: str | None = POLICY,
+        schema: str = SCHEMA,
     ) -> None:
         self.server = make_signer(SERVER)
         self.submitter = make_signer(SUBMITTER)
@@ -220,6 +257,7 @@ class Federation:
                 trust(self.server),
                 trust(self.submitter),
                 policy=policy,
+                schema=schema,
             )
             for name in names
         }

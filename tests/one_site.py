@@ -21,18 +21,31 @@ from sordino_client.admitted import AdmittedRuns
 from sordino_client.config import SiteConfig, load_config
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import read_dataset
+from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table, split
 from sordino_client.ledger import Ledger, read_entries
+from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job, JobFile, Purpose, SignedJob, sign_job
-from sordino_protocols.messages import Admit, Evaluate, Message, Refusal, Refused, RoundPlan, Settle
+from sordino_protocols.messages import (
+    Admit,
+    Evaluate,
+    Measure,
+    Message,
+    Refusal,
+    Refused,
+    RoundPlan,
+    Settle,
+)
 from sordino_protocols.models import parameter_count
 from sordino_protocols.pricing import resolve
+from sordino_protocols.scaling import Scaling
 from sordino_protocols.signing import (
     Signer,
     TrustStore,
@@ -46,6 +59,8 @@ from sordino_protocols.wire import open_sealed, seal
 NAME = "cleveland"
 DATASET = "heart"
 RECORDS = 160
+FEATURES = 5
+"""Two numbers and three words of the ward, whichever number is the label."""
 CANARY_NUMBER = "123456.789"
 CANARY_WORD = "zz-canary-word-zz"
 
@@ -78,6 +93,15 @@ max = 4
 label = "num"
 positive_above = 0
 """
+
+CLASSES_SCHEMA = SCHEMA.replace("positive_above = 0", 'task = "classes"')
+NUMBER_SCHEMA = SCHEMA.replace(
+    'label = "num"\npositive_above = 0', 'label = "age"\ntask = "number"'
+)
+ENTITY_SCHEMA = SCHEMA.replace(
+    "order_of_magnitude = 100",
+    'order_of_magnitude = 100\nunit = "patient"\nmax_records_per_unit = 2',
+)
 
 POLICY = f"""
 [datasets.{DATASET}]
@@ -115,20 +139,34 @@ lanes = 8
 """
 
 
+CLASSES_JOB = JOB.replace('kind = "logistic"', 'kind = "logistic"\noutputs = 5').replace(
+    "[training]", '[training]\nloss = "cross_entropy"'
+)
+NUMBER_JOB = JOB.replace("[training]", '[training]\nloss = "squared"')
+ENTITY_JOB = JOB.replace('unit = "record"', 'unit = "entity"').replace(
+    "[training]", "[training]\nrecords_per_unit = 2"
+)
+MOMENTS_JOB = JOB + '[statistics]\nkind = "moments"\n'
+QUANTILES_JOB = JOB + '[statistics]\nkind = "quantiles"\nbins = 8\n'
+
+
 @cache
 def make_job(text: str = JOB) -> Job:
     """A job with its noise; each text is resolved once."""
     return resolve(parse_toml(text, JobFile, source="job.toml"))
 
 
-def garble(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def garble(features: FeatureArray) -> npt.NDArray[np.float32]:
     """Features whose reading fails, as libraries fail: with the record in the error's text."""
-    return features.view(_Garbled)
+    return features.astype(np.float32).view(_Garbled)
 
 
 class _Garbled(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
     def __getitem__(self, index: object) -> "_Garbled":
         raise ValueError(f"could not convert {CANARY_NUMBER} and {CANARY_WORD} at {index!r}")
+
+    def take(self, indices: object, *_: object, **__: object) -> "_Garbled":  # type: ignore[override]
+        return self[indices]
 
 
 def find_canary(evidence: bytes) -> bool:
@@ -147,11 +185,13 @@ class OneSite:
     Attributes:
         directory: everything; `site.toml` lies in it.
         policy: text of the policy that the next `open` reads; None removes it.
+        schema: text of the data set's declaration, read as the policy is.
         noise: what releases rest on.
     """
 
     directory: Path
     policy: str | None = POLICY
+    schema: str = SCHEMA
     noise: Noise = field(default_factory=SecureNoise)
 
     def prepare(self) -> None:
@@ -164,7 +204,7 @@ class OneSite:
             line = (here / "elsewhere" / f"{name}.pub").read_text()
             (here / folder / f"{name}.pub").write_text(line)
         (here / "datasets.d").mkdir()
-        (here / "datasets.d" / "heart.toml").write_text(SCHEMA)
+        self.write_schema()
         (here / "datasets.d" / "records.csv").write_text(_records())
         (here / "site.toml").write_text(_site_file())
 
@@ -191,10 +231,15 @@ class OneSite:
         else:
             path.write_text(self.policy)
 
+    def write_schema(self) -> None:
+        """Put the data set's declaration in place."""
+        (self.directory / "datasets.d" / "heart.toml").write_text(self.schema)
+
     def open(self, *, training: Table | None = None) -> Site:
         """Start the site, forgetting the one before; with other records in place of `training`."""
         self.close()
         self.write_policy()
+        self.write_schema()
         section, state = self.config.site, self.config.site.state
         declared = read_dataset(section.datasets / "heart.toml")
         loaded, heldout = split(load_table(declared), fraction=0.25, key=bytes(range(32)))
@@ -213,7 +258,7 @@ class OneSite:
             policy=load_policy(section.policy),
             datasets=self.datasets,
             state=SiteState(self.ledger, self.outbox, AdmittedRuns(state / "runs")),
-            noise=self.noise,
+            engine=Engine(self.noise, Performance()),
             metrics=self.metrics,
             network_cut_off=False,
         )
@@ -256,9 +301,16 @@ class OneSite:
 
 def weights_for(job: Job, *, value: float = 0.0) -> npt.NDArray[np.float32]:
     """Weights of the shape that a job's rounds have here."""
-    features = 5  # age, chol, and three words of the ward
-    size = parameter_count(job.file.model, features) + job.plan.training.lanes
+    training = job.plan.training
+    size = parameter_count(job.file.model, FEATURES) + training.extra_coordinates
     return np.full(size, value, dtype=np.float32)
+
+
+def scaling_for(job: Job) -> npt.NDArray[np.float32]:
+    """A scaling of the shape that a job's rounds have here, which changes nothing."""
+    if job.plan.statistics is None:
+        return np.zeros(0, dtype=np.float32)
+    return Scaling(np.zeros(FEATURES), np.ones(FEATURES)).vector()
 
 
 def round_plan(
@@ -266,13 +318,20 @@ def round_plan(
 ) -> RoundPlan:
     """A round of a run."""
     job = job or make_job()
-    return RoundPlan(run_id, job.digest(), number, weights_for(job, value=value))
+    weights, scaling = weights_for(job, value=value), scaling_for(job)
+    return RoundPlan(run_id, job.digest(), number, weights, scaling)
+
+
+def measure(*, run_id: str = "run-1", job: Job | None = None) -> Measure:
+    """The feature statistics of a run."""
+    return Measure(run_id, (job or make_job(MOMENTS_JOB)).digest())
 
 
 def evaluate(*, run_id: str = "run-1", job: Job | None = None, value: float = 0.0) -> Evaluate:
     """The evaluation of a run."""
     job = job or make_job()
-    return Evaluate(run_id, job.digest(), weights_for(job, value=value))
+    weights, scaling = weights_for(job, value=value), scaling_for(job)
+    return Evaluate(run_id, job.digest(), weights, scaling)
 
 
 def settle(*, run_id: str = "run-1", job: Job | None = None) -> Settle:
@@ -301,11 +360,12 @@ def sign(
 
 def _records() -> str:
     rng = np.random.default_rng(5)
-    lines = ["age,chol,ward,num"]
+    lines = ["age,chol,ward,num,patient"]
     for row in range(RECORDS):
         chol = CANARY_NUMBER if row % 4 == 0 else f"{rng.uniform(100, 400):.1f}"
         ward = CANARY_WORD if row % 4 == 1 else rng.choice(["north", "south"])
-        lines.append(f"{rng.integers(20, 90)},{chol},{ward},{rng.integers(0, 5)}")
+        # A patient has two or three records.
+        lines.append(f"{rng.integers(20, 90)},{chol},{ward},{rng.integers(0, 5)},p{row * 3 // 8}")
     return "\n".join(lines) + "\n"
 
 

@@ -114,7 +114,19 @@ def run_federation(
     prepared: Callable[[LocalFederation], None] = lambda _: None,
 ) -> Iterator[Running]:
     """Start processes for these hospitals, and wait until every link is connected."""
-    federation = LocalFederation(directory / "f", hospitals(directory / "data", names))
+    with run_sites(directory, hospitals(directory / "data", names), prepared=prepared) as running:
+        yield running
+
+
+@contextmanager
+def run_sites(
+    directory: Path,
+    sites: Sequence[LocalSite],
+    *,
+    prepared: Callable[[LocalFederation], None] = lambda _: None,
+) -> Iterator[Running]:
+    """Start processes for these sites, and wait until every link is connected."""
+    federation = LocalFederation(directory / "f", list(sites))
     try:
         federation.prepare()
         prepared(federation)

@@ -51,6 +51,14 @@ class ScoresEntry(TypedDict):
     held_out: list[float]
 
 
+class MechanismEntry(TypedDict):
+    """What of the plan decides what an audit of lanes can and cannot see."""
+
+    unit: str
+    update: str
+    clipping: str
+
+
 class AuditDocument(TypedDict):
     """The JSON of one audit; `hash` is SHA-256 over the canonical form of all other fields."""
 
@@ -58,6 +66,7 @@ class AuditDocument(TypedDict):
     run_id: str
     sites: list[str]
     rounds: int
+    mechanism: MechanismEntry
     verdict: str
     exit_code: int
     claimed: float

@@ -79,6 +79,7 @@ def _observations(
     return [
         LaneReadings(
             site=reveal.site,
+            # Kept as if every round had had the plan's norm, also where the norm adapts.
             readings=np.stack([each[reveal.site] for each in rounds]).astype(np.float64)
             / plan.clipping_norm,
             inserted=np.array(reveal.inserted, dtype=np.bool_),

@@ -1,9 +1,12 @@
 """The audit of canary lanes: what the server's view of a finished run says about its claim.
 
 Every site gives each of its lanes a canary or not by a fair coin, committed before the run and
-revealed after it. A canary's clipped gradient is exactly `clipping_norm` on its own lane and zero
-elsewhere, and goes through the real sampler, clipper and noiser. So every lane is one worst-case
-experiment on the code that ran, and lanes are independent of each other.
+revealed after it. A canary is one more privacy unit, a record or an entity. Its clipped gradient is
+exactly the clipping norm on its own lane and zero elsewhere, and goes through the real sampler,
+clipper and noiser. So every lane is one worst-case experiment on the code that ran, and lanes are
+independent of each other. Readings are in units of the clipping norm of their own round, so that a
+norm that adapts does not show; what is released of the model, sums or what they changed, makes no
+difference to a lane. What is not checked of a plan, `report.blind_spots` says.
 
 Five or six tests can contradict the claim. They share one error: with k tests each is run at 1/k
 of it (Bonferroni), so at most 1 in 1,000 audits of a run that keeps its promise is a `VIOLATION`,
@@ -70,7 +73,7 @@ class LaneAudit:
         scores_held_out: score of every held-out lane.
         claimed_curve: (false positive rate, smallest allowed false negative rate), rising.
         sites: names of the sites.
-        rounds: number of rounds.
+        plan: what was claimed to run.
     """
 
     verdict: Verdict
@@ -87,7 +90,7 @@ class LaneAudit:
     scores_held_out: tuple[float, ...]
     claimed_curve: tuple[tuple[float, float], ...]
     sites: tuple[str, ...]
-    rounds: int
+    plan: TrainingPlan
 
     @property
     def lower_bound(self) -> float:
@@ -211,7 +214,7 @@ def conduct(
         scores_held_out=tuple(scores[~coins].tolist()),
         claimed_curve=_sample(prepared.claimed),
         sites=tuple(each.site for each in observations),
-        rounds=plan.rounds,
+        plan=plan,
     )
 
 

@@ -20,7 +20,7 @@ class LaneReadings:
 
     Attributes:
         site: the site's name.
-        readings: shape (rounds, lanes), in units of the clipping norm.
+        readings: shape (rounds, lanes), each round in units of its clipping norm.
         inserted: shape (lanes,); true where a canary was inserted.
     """
 

@@ -14,6 +14,7 @@ from sordino_audit.audit_document import (
     CountsEntry,
     DetectableEntry,
     FindingEntry,
+    MechanismEntry,
     ScoresEntry,
     TestEntry,
 )
@@ -22,7 +23,7 @@ from sordino_audit.lanes import LaneAudit
 from sordino_audit.preregistration import POWER
 from sordino_protocols.errors import IntegrityError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCORE_DIGITS = 4
 
@@ -40,7 +41,12 @@ def document(audit: LaneAudit, *, run_id: str, previous: str | None = None) -> A
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         sites=list(audit.sites),
-        rounds=audit.rounds,
+        rounds=audit.plan.rounds,
+        mechanism=MechanismEntry(
+            unit=audit.plan.unit,
+            update=audit.plan.update,
+            clipping=audit.plan.clipping.kind,
+        ),
         verdict=audit.verdict.value,
         exit_code=int(audit.exit_code),
         claimed=audit.claim.epsilon,
@@ -141,12 +147,41 @@ def blind_spots(audit: AuditDocument) -> list[str]:
         ),
         found,
         "A site that treats canary lanes unlike the model's own coordinates would not be noticed.",
+        *_unseen(audit["mechanism"]),
         (
-            "It attacked the model updates, not the noisy evaluation, whose cost is accounted for "
-            "but was not attacked."
+            "It attacked the model updates, not the noisy evaluation or noisy statistics of "
+            "features, whose cost is accounted for but was not attacked."
         ),
         "It says nothing of people with access to a site's own machines, nor of timing.",
     ]
+
+
+def _unseen(mechanism: MechanismEntry) -> list[str]:
+    """What lanes do not show of this plan."""
+    sentences = []
+    if mechanism["unit"] == "entity":
+        sentences.append(
+            "A canary is an entity with nothing but its lane: whether a site groups records into "
+            "entities as it declares, and draws no more of each than it may, was not checked."
+        )
+    if mechanism["update"] == "delta":
+        sentences.append(
+            "Lanes are released as noisy sums. That the change of the model was made from the same "
+            "noisy sums, and from nothing else, was not checked."
+        )
+    match mechanism["clipping"]:
+        case "adaptive":
+            sentences.append(
+                "Noise was measured against the published clipping norm of each round. No canary "
+                "touches the coordinate that moves this norm: whether sites count honestly there "
+                "was not checked."
+            )
+        case "per_layer" | "normalized":
+            sentences.append(
+                "A canary's gradient lies in its lane alone: how the parts of a gradient in "
+                "several layers are clipped was not checked."
+            )
+    return sentences
 
 
 def _worst(audit: AuditDocument) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.outbox import check_file_name, write_durably
+from sordino_protocols.bits import pack_bits, unpack_bits
 from sordino_protocols.coins import SALT_BYTES, commit
-from sordino_protocols.errors import IntegrityError
+from sordino_protocols.errors import InputError, IntegrityError
 from sordino_protocols.job import Job, read_job
 from sordino_protocols.signing import canonical_json
 
@@ -98,7 +99,7 @@ class AdmittedRuns:
         content = {
             "run_id": run_id,
             "job": job.canonical().decode("ascii"),
-            "coins": pack_coins(run.coins),
+            "coins": pack_bits(run.coins),
             "salt": run.salt.hex(),
             "nonce": nonce,
         }
@@ -111,20 +112,14 @@ class AdmittedRuns:
         return self._directory / f"{check_file_name(run_id)}.json"
 
 
-def pack_coins(coins: npt.NDArray[np.bool_]) -> str:
-    """Coins as hex, eight to a byte, first coin in the highest bit."""
-    return np.packbits(coins).tobytes().hex()
-
-
 def _read(path: Path, run_id: str) -> AdmittedRun:
     try:
         raw = json.loads(path.read_bytes())
         job = read_job(raw["job"].encode("ascii"))
-        packed = np.frombuffer(bytes.fromhex(raw["coins"]), dtype=np.uint8)
-        coins = np.unpackbits(packed, count=job.plan.training.lanes).astype(np.bool_)
+        coins = unpack_bits(raw["coins"], job.plan.training.lanes)
         salt = bytes.fromhex(raw["salt"])
         nonce = str(raw["nonce"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, InputError):
         raise IntegrityError(f"{path}: this file of an admitted run cannot be read") from None
     if raw["run_id"] != run_id:
         raise IntegrityError(f"{path}: this file is about another run")

@@ -1,13 +1,13 @@
 """`site.toml`: where a site keeps what, and which server it joins.
 
-Paths are relative to the file. The vault reads `[site]` and never `[link]`'s keys; the link reads
-`[link]` and never the site's directories. This module is imported before the vault leaves the
-network, so it imports nothing that starts a thread, such as numpy.
+Paths are relative to the file. The vault reads `[site]` and `[training]` and never `[link]`'s keys;
+the link reads `[link]` and never the site's directories. This module is imported before the vault
+leaves the network, so it imports nothing that starts a thread, such as numpy.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -63,6 +63,20 @@ class LinkSection(BaseModel):
     metrics: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
 
 
+class TrainingSection(BaseModel):
+    """`[training]`: how fast the vault computes; nothing here touches privacy.
+
+    Attributes:
+        device: "cuda" trains on a graphics processor; the vault must be allowed to open it.
+        compile: compile what is run often: seconds at the first round, fewer afterwards.
+    """
+
+    model_config = STRICT
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    compile: bool = False
+
+
 class SiteFile(BaseModel):
     """The whole file."""
 
@@ -70,6 +84,7 @@ class SiteFile(BaseModel):
 
     site: SiteSection
     link: LinkSection
+    training: TrainingSection = TrainingSection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,7 @@ class SiteConfig:
     directory: Path
     site: SiteSection
     link: LinkSection
+    training: TrainingSection
 
     @property
     def ledger_path(self) -> Path:
@@ -99,4 +115,5 @@ def load_config(path: Path) -> SiteConfig:
         directory=directory,
         site=with_absolute_paths(file.site, directory),
         link=with_absolute_paths(file.link, directory),
+        training=file.training,
     )

@@ -1,59 +1,126 @@
-"""The evaluation that leaves a site: how many held-out records of each class got which score.
+"""Evaluation as a release: a noisy table of how many held-out units the model answers how.
 
-A unit is counted in one cell, so the L2 sensitivity is 1. Accuracy, AUC and calibration are read
-off the noisy histogram by anyone (`sordino_protocols.scorecard`); the exact one stays here.
+A unit is counted in one cell, so the L2 sensitivity is 1: where a unit is an entity, one of its
+records speaks for it, drawn at random. Accuracy and the rest are read off the noisy table by anyone
+(`sordino_protocols.scorecard`); the exact one stays here.
 """
+
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_client.training.noise import Noise
 from sordino_protocols.plan import EvaluationPlan
+from sordino_protocols.scorecard import LARGEST_ERROR
 
-Histogram = npt.NDArray[np.int64]
-NoisyHistogram = npt.NDArray[np.float64]
+Outputs = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.float32]
+Table = npt.NDArray[np.int64]
+NoisyTable = npt.NDArray[np.float64]
 
 
-def score_histogram(
-    scores: npt.NDArray[np.float64], labels: npt.NDArray[np.float32], *, bins: int
-) -> Histogram:
-    """Exact counts by class and score. Un-noised: must not leave the site.
+def exact_table(outputs: Outputs, labels: Labels, plan: EvaluationPlan) -> Table:
+    """Exact counts of `plan.shape`. Un-noised: must not leave the site.
+
+    An output that is not finite counts as a wrong answer, or as the largest error.
 
     Args:
-        scores: [records] in [0, 1]; one that is no number counts as 0.
-        labels: [records], 0 or 1.
+        outputs: [units, k] of the network, k = 1 unless the loss is "cross_entropy".
+        labels: [units], as the loss wants them.
+        plan: what is counted.
+
+    Returns:
+        int64, each unit in one cell.
+    """
+    match plan.loss:
+        case "binary":
+            scores = _logistic(outputs[:, 0])
+            return score_histogram(scores, labels, bins=plan.bins)
+        case "cross_entropy":
+            return answer_table(outputs, labels, classes=plan.classes)
+        case "squared":
+            return error_histogram(outputs[:, 0], labels, bins=plan.bins)
+        case _:
+            assert_never(plan.loss)
+
+
+def score_histogram(scores: Outputs, labels: Labels, *, bins: int) -> Table:
+    """Counts by class and score.
+
+    Args:
+        scores: [units] in [0, 1]; what is no number counts as the wrong end.
+        labels: [units], 0 or 1.
         bins: equal-width bins of [0, 1]; the last one holds 1 as well.
 
     Returns:
-        [2, bins]: row 0 the negative class, row 1 the positive. Each record is in one cell.
+        [2, bins]: row 0 the negative class, row 1 the positive.
     """
-    bounded = np.clip(np.nan_to_num(scores, nan=0.0), 0.0, 1.0)
+    is_positive = labels > 0
+    bounded = np.clip(np.where(np.isnan(scores), ~is_positive, scores), 0.0, 1.0)
     cells = np.minimum((bounded * bins).astype(np.int64), bins - 1)
-    flat = np.bincount(bins * (labels > 0) + cells, minlength=2 * bins)
-    return flat.reshape(2, bins).astype(np.int64)
+    return _counts(bins * is_positive + cells, (2, bins))
 
 
-def noisy_histogram(
-    scores: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.float32],
-    plan: EvaluationPlan,
-    *,
-    noise: Noise,
-) -> NoisyHistogram:
-    """The histogram with Gaussian noise on every cell, rounded to whole numbers.
-
-    Satisfies what `plan.event` says, if `noise` is secure. Counts are integers and so is what
-    leaves, so floating point has no low-order bits to leak.
+def answer_table(outputs: Outputs, labels: Labels, *, classes: int) -> Table:
+    """Counts by class of wrong and right answers: a right one has the class's output on top.
 
     Args:
-        scores: [records] in [0, 1].
-        labels: [records], 0 or 1.
-        plan: bins and noise.
+        outputs: [units, classes].
+        labels: [units], 0 to classes - 1.
+        classes: how many.
+
+    Returns:
+        [classes, 2]: wrong, right.
+    """
+    known = np.clip(np.nan_to_num(labels, nan=0.0), 0, classes - 1).astype(np.int64)
+    best = np.argmax(np.nan_to_num(outputs, nan=0.0), axis=1)
+    is_right = (best == known) & np.isfinite(outputs).all(axis=1)
+    return _counts(2 * known + is_right, (classes, 2))
+
+
+def error_histogram(outputs: Outputs, labels: Labels, *, bins: int) -> Table:
+    """Counts by absolute error of predictions, which are outputs kept in [-1, 1].
+
+    Args:
+        outputs: [units].
+        labels: [units], scaled, so that no finite prediction is further off than `LARGEST_ERROR`.
+        bins: equal-width bins of [0, `LARGEST_ERROR`]; the last one holds the largest as well.
+
+    Returns:
+        [1, bins].
+    """
+    known = np.clip(labels.astype(np.float64), -1, 1)
+    errors = np.abs(np.clip(outputs, -1, 1) - known)
+    errors = np.where(np.isfinite(outputs) & np.isfinite(known), errors, LARGEST_ERROR)
+    cells = np.minimum((errors / LARGEST_ERROR * bins).astype(np.int64), bins - 1)
+    return _counts(cells, (1, bins))
+
+
+def noisy_table(exact: Table, plan: EvaluationPlan, *, noise: Noise) -> NoisyTable:
+    """The table with Gaussian noise on every cell, rounded to whole numbers.
+
+    Satisfies what `plan.event` says, if `noise` is secure and each unit is in one cell. Counts are
+    integers and so is what leaves, so floating point has no low-order bits to leak.
+
+    Args:
+        exact: of `plan.shape`; a sum of tables of different units is one.
+        plan: the noise.
         noise: `SecureNoise` in the product.
 
     Returns:
-        [2, bins], possibly negative: anything that hides it would bias sums over sites.
+        Of `plan.shape`, possibly negative: anything that hides it would bias sums over sites.
     """
-    exact = score_histogram(scores, labels, bins=plan.bins)
     drawn = noise.standard_normal(exact.size).reshape(exact.shape)
     return np.rint(exact + plan.noise_multiplier * drawn)
+
+
+def _logistic(logits: Outputs) -> Outputs:
+    """Scores in [0, 1]; NaN stays."""
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def _counts(cells: npt.NDArray[np.int64], shape: tuple[int, int]) -> Table:
+    flat = np.bincount(cells, minlength=shape[0] * shape[1])
+    return flat.reshape(shape).astype(np.int64)

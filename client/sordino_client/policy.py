@@ -3,7 +3,8 @@
 Deny by default: without a policy file, or without a table for a data set, every job on it is
 refused. A job can only tighten: each rule compares what the job asks for with what the policy
 allows, and no field of a job is ever used to widen one. Rules look at declared facts alone, so a
-decision says nothing about the records.
+decision says nothing about the records. What a data set cannot serve at all, whatever the admin
+writes, is refused by `suitability`.
 """
 
 import hashlib
@@ -17,8 +18,13 @@ from sordino_protocols.files import STRICT, parse_toml, read_text
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Refusal
 from sordino_protocols.pricing import Price
-from sordino_protocols.privacy import Guarantee
+from sordino_protocols.privacy import Guarantee, PrivacyUnit
 from sordino_protocols.schema import Schema
+
+ModelKind = Literal[
+    "logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph"
+]
+"""Every kind of model that a job can name."""
 
 Epsilon = Annotated[float, Field(gt=0, le=1000)]
 
@@ -45,6 +51,7 @@ class DatasetPolicy(BaseModel):
         submitters: whose jobs are looked at.
         kinds: kinds of jobs.
         models: kinds of models.
+        units: privacy units of jobs; what is not the data set's own unit is refused anyway.
         max_epsilon: of one run.
         max_delta: of one run.
         max_rounds: of one run.
@@ -58,7 +65,8 @@ class DatasetPolicy(BaseModel):
     budget: BudgetRule
     submitters: tuple[str, ...]
     kinds: tuple[Literal["train"], ...]
-    models: tuple[Literal["logistic", "mlp"], ...]
+    models: tuple[ModelKind, ...]
+    units: tuple[PrivacyUnit, ...] = ("record", "entity")
     max_epsilon: Epsilon
     max_delta: Annotated[float, Field(gt=0, lt=0.1)]
     max_rounds: Annotated[int, Field(ge=1)]
@@ -188,6 +196,7 @@ def _rules(
         _one_of("submitters", submitter, rules.submitters),
         _one_of("kinds", kind, rules.kinds),
         _one_of("models", model, rules.models),
+        _one_of("units", plan.unit, rules.units),
         _at_most("max_epsilon", price.epsilon_pld, rules.max_epsilon),
         _at_most("max_delta", price.delta, rules.max_delta),
         _at_most("max_rounds", plan.rounds, rules.max_rounds),

@@ -21,22 +21,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import structlog
 
-from sordino_client.admitted import AdmittedRun, AdmittedRuns, pack_coins
-from sordino_client.data.table import Table
-from sordino_client.evaluation import noisy_histogram
+from sordino_client.admitted import AdmittedRun, AdmittedRuns
 from sordino_client.ledger import Balance, Ledger
+from sordino_client.mechanisms import (
+    Engine,
+    SiteDataset,
+    noisy_evaluation,
+    noisy_feature_statistics,
+    noisy_update,
+)
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox, Release
 from sordino_client.policy import Decision, Policy, decide
+from sordino_client.receipts import make_receipt
 from sordino_client.refusals import RefusedError, refusal_for
-from sordino_client.training.clipping import Units, predict
-from sordino_client.training.noise import Noise
-from sordino_client.training.steps import train_round
-from sordino_protocols.accounting import epsilon_by_pld, epsilon_by_rdp
+from sordino_client.suitability import unsuitable
+from sordino_protocols.bits import pack_bits
 from sordino_protocols.errors import InputError, IntegrityError, SordinoError
+from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.job import Job, SignedJob, verify_job
 from sordino_protocols.messages import (
     Admission,
@@ -44,41 +48,28 @@ from sordino_protocols.messages import (
     Evaluate,
     Evaluation,
     Inquire,
+    Measure,
     Quote,
-    Receipt,
     Refusal,
     Refused,
     Reply,
     RoundPlan,
     Settle,
+    Statistics,
     Update,
     Vector,
 )
 from sordino_protocols.models import parameter_count
 from sordino_protocols.pricing import Price, price
-from sordino_protocols.privacy import Composed, Event, Guarantee, event_to_json
-from sordino_protocols.schema import Schema
-from sordino_protocols.signing import Signer, TrustStore, canonical_json
+from sordino_protocols.privacy import Event, Guarantee
+from sordino_protocols.scaling import Scaling, scaling_from
+from sordino_protocols.signing import Signer, TrustStore
 from sordino_protocols.wire import Opened, open_sealed, seal
 
+_STATISTICS = "statistics"
 _EVALUATION = "evaluation"
 _RECEIPT = "receipt"
 _ADMISSION = "admission"
-
-
-@dataclass(frozen=True, slots=True)
-class SiteDataset:
-    """A data set in memory.
-
-    Attributes:
-        schema: what the admin published.
-        training: records that jobs learn from.
-        heldout: records that evaluations count, and no job learns from.
-    """
-
-    schema: Schema
-    training: Table
-    heldout: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +100,7 @@ class Site:
         policy: Policy | None,
         datasets: Mapping[str, SiteDataset],
         state: SiteState,
-        noise: Noise,
+        engine: Engine,
         metrics: SiteMetrics,
         network_cut_off: bool,
     ) -> None:
@@ -120,7 +111,7 @@ class Site:
         self._ledger = state.ledger
         self._outbox = state.outbox
         self._runs = state.runs
-        self._noise = noise
+        self._engine = engine
         self._metrics = metrics
         self._network_cut_off = network_cut_off
         self._lock = threading.Lock()
@@ -165,12 +156,14 @@ class Site:
                 return self._say(self._quote(run_id, signed))
             case Admit(run_id, signed):
                 return self._admit(run_id, signed, opened.digest)
-            case RoundPlan(run_id, job_digest, number, weights):
+            case Measure(run_id, job_digest):
+                return self._measure(self._admitted(run_id, job_digest), opened.digest)
+            case RoundPlan(run_id, job_digest) as request:
                 run = self._admitted(run_id, job_digest)
-                return self._round(run, number, weights, opened.digest)
-            case Evaluate(run_id, job_digest, weights):
+                return self._round(run, request, opened.digest)
+            case Evaluate(run_id, job_digest) as request:
                 run = self._admitted(run_id, job_digest)
-                return self._evaluate(run, weights, opened.digest)
+                return self._evaluate(run, request, opened.digest)
             case Settle(run_id, job_digest):
                 return self._settle(self._admitted(run_id, job_digest), opened.digest)
             case _:
@@ -178,40 +171,41 @@ class Site:
 
     # ------------------------------------------------------------------ releases, paid first
 
-    def _round(self, run: AdmittedRun, number: int, weights: Vector, digest: str) -> bytes:
-        plan = run.job.plan.training
-        if not 1 <= number <= plan.rounds:
-            raise RefusedError(Refusal.OUT_OF_ORDER, f"the run has no round {number}")
-        self._check_shape(run, weights)
+    def _measure(self, run: AdmittedRun, digest: str) -> bytes:
+        plan = run.job.plan.statistics
+        if plan is None:
+            raise RefusedError(Refusal.OUT_OF_ORDER, "the job has no statistics")
 
         def release() -> Reply:
-            dataset = self._dataset(run.job)
-            result = train_round(
-                Units(dataset.training.features, dataset.training.labels, run.canary_lanes),
-                weights.astype(np.float64),
-                run.job.file.model,
-                plan,
-                # A public constant: the size of a Poisson sample depends on the records.
-                expected_batch_size=plan.sampling_rate * dataset.schema.dataset.order_of_magnitude,
-                noise=self._noise,
+            vector = noisy_feature_statistics(plan, self._dataset(run.job), self._engine)
+            return Statistics(run.run_id, run.job_digest, self._ledger.head, vector)
+
+        return self._release(run, _STATISTICS, plan.event, digest, release)
+
+    def _round(self, run: AdmittedRun, request: RoundPlan, digest: str) -> bytes:
+        plan, number = run.job.plan.training, request.round
+        if not 1 <= number <= plan.rounds:
+            raise RefusedError(Refusal.OUT_OF_ORDER, f"the run has no round {number}")
+        weights, scaling = self._checked(run, request.weights, request.scaling)
+
+        def release() -> Reply:
+            vector = noisy_update(
+                run, self._dataset(run.job), self._engine, weights=weights, scaling=scaling
             )
-            vector = result.vector.astype(np.float32)
             return Update(run.run_id, run.job_digest, number, self._ledger.head, vector)
 
         return self._release(run, f"round-{number}", plan.round_event, digest, release)
 
-    def _evaluate(self, run: AdmittedRun, weights: Vector, digest: str) -> bytes:
-        plan = run.job.plan.evaluation
-        self._check_shape(run, weights)
+    def _evaluate(self, run: AdmittedRun, request: Evaluate, digest: str) -> bytes:
+        weights, scaling = self._checked(run, request.weights, request.scaling)
 
         def release() -> Reply:
-            heldout = self._dataset(run.job).heldout
-            scores = predict(weights.astype(np.float64), run.job.file.model, heldout.features)
-            histogram = noisy_histogram(scores, heldout.labels, plan, noise=self._noise)
-            flat = histogram.reshape(-1).astype(np.float32)
-            return Evaluation(run.run_id, run.job_digest, self._ledger.head, flat)
+            table = noisy_evaluation(
+                run.job, self._dataset(run.job), self._engine, weights=weights, scaling=scaling
+            )
+            return Evaluation(run.run_id, run.job_digest, self._ledger.head, table)
 
-        return self._release(run, _EVALUATION, plan.event, digest, release)
+        return self._release(run, _EVALUATION, run.job.plan.evaluation.event, digest, release)
 
     def _release(
         self,
@@ -222,7 +216,7 @@ class Site:
         mechanism: Callable[[], Reply],
     ) -> bytes:
         """Pay, make, store, commit, send: the only way on which anything about a record leaves."""
-        if not self._noise.is_secure:
+        if not self._engine.noise.is_secure:
             raise RefusedError(Refusal.INTERNAL, "the noise is not secure; nothing is released")
         stored = self._stored(run, step, request_digest)
         committed = self._ledger.committed(run.run_id, step)
@@ -301,12 +295,15 @@ class Site:
 
     def _admission(self, run: AdmittedRun) -> Admission:
         schema = self._dataset(run.job).schema
+        measured = measured_features(schema) if run.job.plan.statistics else None
         return Admission(
             run_id=run.run_id,
             job_digest=run.job_digest,
             order_of_magnitude=schema.dataset.order_of_magnitude,
             feature_count=schema.feature_count,
             feature_digest=schema.feature_digest(),
+            measured="" if measured is None else pack_bits(measured),
+            label_scale=schema.label_scale,
             coins_commitment=run.commitment(self._signer.name),
             ledger_head=self._ledger.head,
         )
@@ -318,31 +315,13 @@ class Site:
         # From here on no round is answered with anything new, so the coins may be opened.
         self._ledger.settle(run.run_id)
         self._log.info("settled", run_id=run.run_id)
-        return self._say_once(run, _RECEIPT, digest, self._receipt(run))
-
-    def _receipt(self, run: AdmittedRun) -> Receipt:
-        delta = run.job.file.guarantee.delta
-        dataset = run.job.file.job.dataset
-        charged = self._ledger.charged(run.run_id)
-        whole = Composed(charged) if charged else None
-        budget = self._budget(run.job)
-        balance = self._ledger.balance(dataset, budget) if budget else None
-        events = [event_to_json(event) for event in charged]
-        return Receipt(
-            run_id=run.run_id,
-            job_digest=run.job_digest,
-            epsilon_planned=epsilon_by_pld(self._ledger.planned(run.run_id), delta),
-            epsilon_spent_pld=epsilon_by_pld(whole, delta) if whole else 0.0,
-            epsilon_spent_rdp=epsilon_by_rdp(whole, delta) if whole else 0.0,
-            delta=delta,
-            events_json=canonical_json(events).decode("ascii"),
-            budget_limit=balance.limit if balance else 0.0,
-            budget_left=balance.left if balance else 0.0,
+        receipt = make_receipt(
+            run,
+            self._ledger,
+            budget=self._budget(run.job),
             network_cut_off=self._network_cut_off,
-            coins=pack_coins(run.coins),
-            coins_salt=run.salt.hex(),
-            ledger_head=self._ledger.head,
         )
+        return self._say_once(run, _RECEIPT, digest, receipt)
 
     # ------------------------------------------------------------------ checks
 
@@ -362,6 +341,8 @@ class Site:
             site=self._signer.name,
             schema=schema,
         )
+        if schema is not None and decision.is_allowed:
+            decision = unsuitable(job, schema, self._engine) or decision
         return job, cost, decision
 
     def _check_signed_for(self, run_id: str, signed: SignedJob) -> None:
@@ -379,11 +360,17 @@ class Site:
             raise RefusedError(Refusal.CHANGED_REPLAY, f"{run_id} is admitted with another job")
         return run
 
-    def _check_shape(self, run: AdmittedRun, weights: Vector) -> None:
-        features = self._dataset(run.job).schema.feature_count
-        expected = parameter_count(run.job.file.model, features) + run.job.plan.training.lanes
-        if weights.shape != (expected,):
-            raise RefusedError(Refusal.WRONG_SHAPE, f"weights must have shape ({expected},)")
+    def _checked(
+        self, run: AdmittedRun, weights: Vector, scaling: Vector
+    ) -> tuple[Vector, Scaling | None]:
+        """Weights and scaling, if their shapes are the run's; `wire` saw that they are finite."""
+        plan, features = run.job.plan, self._dataset(run.job).schema.feature_count
+        size = parameter_count(run.job.file.model, features) + plan.training.extra_coordinates
+        scaled = 0 if plan.statistics is None else 2 * features
+        if weights.shape != (size,) or scaling.shape != (scaled,):
+            reason = f"weights and scaling must have shapes ({size},) and ({scaled},)"
+            raise RefusedError(Refusal.WRONG_SHAPE, reason)
+        return weights, scaling_from(scaling) if scaled else None
 
     def _budget(self, job: Job) -> Guarantee | None:
         return None if self._policy is None else self._policy.budget(job.file.job.dataset)

@@ -17,17 +17,21 @@ import grpc
 import structlog
 
 from sordino_client.admitted import AdmittedRuns
-from sordino_client.config import SiteConfig
+from sordino_client.config import SiteConfig, TrainingSection
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import read_dataset
+from sordino_client.data.storage import Spill
 from sordino_client.data.table import split
 from sordino_client.ledger import Ledger
+from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import ReleaseClass, SiteMetrics
 from sordino_client.outbox import Outbox, write_durably
 from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteDataset, SiteState, SiteTrust
+from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
+from sordino_protocols.daemons import wait_until_told
 from sordino_protocols.errors import InputError, IntegrityError
 from sordino_protocols.signing import TrustStore, load_public_key, load_signer, load_trust
 from sordino_protocols.site_pb2 import (
@@ -60,7 +64,7 @@ def run_vault(config: SiteConfig, stop: threading.Event, *, network_cut_off: boo
     server.start()
     config.site.socket.chmod(0o660)
     log.info("ready", network_cut_off=network_cut_off)
-    stop.wait()
+    wait_until_told(stop)
     server.stop(grace=5).wait()
     log.info("stopped")
 
@@ -125,7 +129,9 @@ def _open_service(config: SiteConfig, *, network_cut_off: bool) -> VaultService:
     ledger = Ledger(config.ledger_path, now=lambda: dt.datetime.now(dt.UTC))
     server_key = load_public_key(section.server_key)
     metrics = SiteMetrics()
-    datasets = _load_datasets(section.datasets, section.state / "split.key")
+    datasets = _load_datasets(
+        section.datasets, section.state / "split.key", spill=Spill(section.state)
+    )
     site = Site(
         load_signer(section.signing_key, section.name),
         SiteTrust(
@@ -137,7 +143,7 @@ def _open_service(config: SiteConfig, *, network_cut_off: bool) -> VaultService:
         state=SiteState(
             ledger, Outbox(section.state / "outbox"), AdmittedRuns(section.state / "runs")
         ),
-        noise=SecureNoise(),
+        engine=_engine(config.training),
         metrics=metrics,
         network_cut_off=network_cut_off,
     )
@@ -152,7 +158,17 @@ def _open_service(config: SiteConfig, *, network_cut_off: bool) -> VaultService:
     )
 
 
-def _load_datasets(directory: Path, key_file: Path) -> dict[str, SiteDataset]:
+def _engine(section: TrainingSection) -> Engine:
+    """How this site computes.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    performance = Performance(device=section.device, compile=section.compile)
+    return Engine(SecureNoise(), performance)
+
+
+def _load_datasets(directory: Path, key_file: Path, *, spill: Spill) -> dict[str, SiteDataset]:
     key = split_key(key_file)
     loaded: dict[str, SiteDataset] = {}
     for path in sorted(directory.glob("*.toml")):
@@ -160,7 +176,9 @@ def _load_datasets(directory: Path, key_file: Path) -> dict[str, SiteDataset]:
         facts = file.public.dataset
         if facts.name in loaded:
             raise InputError(f"{path}: data set {facts.name!r} is declared twice in {directory}")
-        training, heldout = split(load_table(file), fraction=facts.holdout_fraction, key=key)
+        training, heldout = split(
+            load_table(file, spill=spill), fraction=facts.holdout_fraction, key=key, spill=spill
+        )
         loaded[facts.name] = SiteDataset(file.public, training, heldout)
     return loaded
 

@@ -9,6 +9,18 @@ from pathlib import Path
 from sordino_protocols.errors import ExitCode, SordinoError
 from sordino_protocols.logs import configure_logging
 
+_LOOK_SECONDS = 0.5
+
+
+def wait_until_told(stop: threading.Event) -> None:
+    """Return when `stop` is set, by a signal's handler too.
+
+    Never `stop.wait()` alone: Python runs handlers between instructions, and a signal that comes
+    just before the main thread sleeps would be seen when it wakes up, which would be never.
+    """
+    while not stop.wait(_LOOK_SECONDS):
+        pass
+
 
 def run_daemon(
     arguments: Sequence[str], usage: str, serve: Callable[[Path, threading.Event], None]

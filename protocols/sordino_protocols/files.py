@@ -166,7 +166,8 @@ def _describe_one(problem: ErrorDetails, model: type[BaseModel]) -> str:
         case "extra_forbidden":
             return f"{key}: unknown key; {_suggest(str(location[-1]), list(_fields(places)))}"
         case "union_tag_invalid" | "union_tag_not_found":
-            tag = problem.get("ctx", {})["discriminator"].strip("'")
+            # A key, or a function of ours that reads it and is called `_kind` after it.
+            tag = problem.get("ctx", {})["discriminator"].strip("'_()")
             values = ", ".join(repr(value) for place in places for value in _tags(place, tag))
             return f"{_spell((*location, tag))}: must be one of {values}"
         case "value_error":
@@ -196,8 +197,10 @@ def _resolve(location: Location, model: type[BaseModel]) -> tuple[Location, Sequ
     path: list[int | str] = []
     here: Sequence[object] = [model]
     for step in location:
-        below = [each for place in here for each in _below(place, step)]
         labelled = [place for place in here if _is_label(step, place)]
+        # A label may be spelled as a key of a member: it leads to the member, not into it.
+        is_label = bool(labelled) and len(here) > 1
+        below = [] if is_label else [each for place in here for each in _below(place, step)]
         if below or not labelled:
             path.append(step)
         here = [kind for each in below for kind in _alternatives(each)] or labelled or here

@@ -10,21 +10,38 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from sordino_protocols.clipping import ClippingRule, FlatClipping, PerLayerClipping
 from sordino_protocols.errors import PeerError
+from sordino_protocols.local_training import Augmentation, LocalOptimizer, LocalSgd
 from sordino_protocols.models import ModelSpec
-from sordino_protocols.optimizer import ServerOptimizer
-from sordino_protocols.plan import EvaluationPlan, RunPlan, TrainingPlan
-from sordino_protocols.privacy import Guarantee
+from sordino_protocols.optimizer import ServerOptimizer, SgdOptimizer, SgldOptimizer
+from sordino_protocols.plan import (
+    EvaluationPlan,
+    LossName,
+    RunPlan,
+    StatisticsKind,
+    StatisticsPlan,
+    TrainingPlan,
+    UpdateKind,
+)
+from sordino_protocols.privacy import Guarantee, PrivacyUnit
 from sordino_protocols.signing import NAME_PATTERN, Signer, TrustStore, canonical_json
 
-JOB_VERSION: Literal[1] = 1
+JOB_VERSION: Literal[2] = 2
 Purpose = Literal["train", "price"]
 PURPOSES: Mapping[str, Purpose] = MappingProxyType({"train": "train", "price": "price"})
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -45,35 +62,63 @@ class JobSection(BaseModel):
 
 
 class PrivacySection(BaseModel):
-    """`[privacy]`: what the run may cost one privacy unit at one site, evaluation included."""
+    """`[privacy]`: what the run may cost one privacy unit at one site, evaluation included.
+
+    Attributes:
+        unit: must be what the data set declares: "entity" where it names a unit column.
+        epsilon: of the whole run.
+        delta: of the whole run.
+    """
 
     model_config = _STRICT
 
-    unit: Literal["record"]
+    unit: PrivacyUnit
     epsilon: Annotated[float, Field(gt=0, le=100)]
     delta: Annotated[float, Field(gt=0, le=1e-2)]
 
 
 class TrainingSection(BaseModel):
-    """`[training]`: DP-SGD at the sites."""
+    """`[training]`: DP-SGD at the sites.
+
+    Attributes:
+        loss: of one record. "binary": one output, labels of two classes. "cross_entropy": an
+            output a class. "squared": one output, a number. Losses over several records, such as
+            Cox' partial likelihood, have no gradient per record and cannot be trained like this.
+        rounds: of the run.
+        local_steps: noisy steps a site takes in one round.
+        local_learning_rate: of the steps between a round's sums.
+        local_optimizer: takes those steps.
+        update: release the noisy sums of a round, or what they changed.
+        sampling_rate: probability with which a unit enters a step's batch.
+        clipping_norm: bound on one unit's contribution to a step.
+        clipping: how contributions are brought to that bound.
+        records_per_unit: most records of one entity in a step.
+        augmentation: random views of images.
+    """
 
     model_config = _STRICT
 
+    loss: LossName = "binary"
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     local_steps: Annotated[int, Field(ge=1, le=1_000)] = 1
     local_learning_rate: Positive = 0.1
+    local_optimizer: LocalOptimizer = LocalSgd()
+    update: UpdateKind = "sum"
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
     clipping_norm: Positive
+    clipping: ClippingRule = FlatClipping()
+    records_per_unit: Annotated[int, Field(ge=1, le=1_000)] = 1
+    augmentation: Augmentation | None = None
 
-
-class OptimizerSection(BaseModel):
-    """`[optimizer]`: what the server does with the noisy sums; free of privacy cost."""
-
-    model_config = _STRICT
-
-    learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    average_from: Annotated[float, Field(ge=0, le=1)] = 0.5
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _per_record(cls, loss: object) -> object:
+        if loss == "cox":
+            raise ValueError(
+                "Cox' partial likelihood compares records, so no record has a gradient of its own;"
+                " use a binary label such as survival at a fixed time"
+            )
+        return loss
 
 
 class EvaluationSection(BaseModel):
@@ -83,6 +128,24 @@ class EvaluationSection(BaseModel):
 
     bins: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 10
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class StatisticsSection(BaseModel):
+    """`[statistics]`: noisy statistics to scale features by, released before the first round.
+
+    Without it features are scaled by the public bounds of the schema alone, which costs nothing.
+
+    Attributes:
+        kind: "moments": to mean 0 and variance 1. "quantiles": by the middle half.
+        bins: of [-1, 1], for quantiles.
+        share: of the run's privacy, as `evaluation.share`.
+    """
+
+    model_config = _STRICT
+
+    kind: StatisticsKind
+    bins: Annotated[int, Field(ge=4, le=1000)] = 32
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 class AuditSection(BaseModel):
@@ -125,7 +188,8 @@ class JobFile(BaseModel):
     privacy: PrivacySection
     model: ModelSpec
     training: TrainingSection
-    optimizer: OptimizerSection
+    optimizer: ServerOptimizer
+    statistics: StatisticsSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     audit: AuditSection = AuditSection()
     cohort: CohortSection = CohortSection()
@@ -134,16 +198,6 @@ class JobFile(BaseModel):
     def guarantee(self) -> Guarantee:
         """What the job promises one privacy unit at one site."""
         return Guarantee(self.privacy.epsilon, self.privacy.delta)
-
-    @property
-    def server_optimizer(self) -> ServerOptimizer:
-        """The server's optimiser."""
-        section = self.optimizer
-        return ServerOptimizer(
-            learning_rate=section.learning_rate,
-            momentum=section.momentum,
-            average_from=section.average_from,
-        )
 
     def training_plan(self, noise_multiplier: float) -> TrainingPlan:
         """The training plan at a given noise."""
@@ -156,7 +210,62 @@ class JobFile(BaseModel):
             local_steps=section.local_steps,
             local_learning_rate=section.local_learning_rate,
             lanes=self.audit.lanes,
+            clipping=section.clipping,
+            update=section.update,
+            local_optimizer=section.local_optimizer,
+            unit=self.privacy.unit,
+            records_per_unit=section.records_per_unit,
+            augmentation=section.augmentation,
+            loss=section.loss,
         )
+
+    def evaluation_plan(self, noise_multiplier: float) -> EvaluationPlan:
+        """The evaluation plan at a given noise."""
+        return EvaluationPlan(
+            loss=self.training.loss,
+            bins=self.evaluation.bins,
+            classes=self.model.outputs,
+            noise_multiplier=noise_multiplier,
+            unit=self.privacy.unit,
+        )
+
+    def statistics_plan(self, noise_multiplier: float) -> StatisticsPlan | None:
+        """The statistics plan at a given noise; None if the job has no statistics."""
+        if self.statistics is None:
+            return None
+        return StatisticsPlan(
+            kind=self.statistics.kind,
+            bins=self.statistics.bins,
+            noise_multiplier=noise_multiplier,
+            unit=self.privacy.unit,
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> "JobFile":
+        for problem in _contradictions(self):
+            raise ValueError(problem)
+        return self
+
+
+def _contradictions(file: JobFile) -> Iterator[str]:
+    """What no field alone shows, in the order of the file."""
+    training, optimizer, outputs = file.training, file.optimizer, file.model.outputs
+    if training.loss == "cross_entropy" and outputs < 2:  # noqa: PLR2004
+        yield "training.loss = 'cross_entropy' needs model.outputs of at least 2, one a class"
+    if training.loss != "cross_entropy" and outputs != 1:
+        yield f"training.loss = '{training.loss}' needs model.outputs = 1"
+    if training.records_per_unit > 1 and file.privacy.unit == "record":
+        yield "training.records_per_unit above 1 needs privacy.unit = 'entity'"
+    if training.update == "delta" and not isinstance(optimizer, SgdOptimizer):
+        yield "training.update = 'delta' needs optimizer.kind = 'sgd': a delta is no gradient"
+    if training.local_steps > 1 and isinstance(optimizer, SgldOptimizer):
+        yield "optimizer.kind = 'sgld' needs training.local_steps = 1: it accounts every step"
+    is_fixed = isinstance(training.clipping, FlatClipping | PerLayerClipping)
+    if not is_fixed and isinstance(optimizer, SgldOptimizer):
+        yield "optimizer.kind = 'sgld' needs training.clipping.kind = 'flat' or 'per_layer'"
+    shares = file.evaluation.share + (file.statistics.share if file.statistics else 0.0)
+    if shares >= 1:
+        yield "evaluation.share and statistics.share together must be below 1"
 
 
 class Job(BaseModel):
@@ -164,17 +273,26 @@ class Job(BaseModel):
 
     model_config = _STRICT
 
-    version: Literal[1]
+    version: Literal[2]
     file: JobFile
     training_noise_multiplier: Positive
     evaluation_noise_multiplier: Positive
+    statistics_noise_multiplier: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Job":
+        if (self.statistics_noise_multiplier is None) != (self.file.statistics is None):
+            raise ValueError("statistics_noise_multiplier goes with [statistics]")
+        return self
 
     @property
     def plan(self) -> RunPlan:
         """What runs, and what it costs."""
+        statistics_noise = self.statistics_noise_multiplier
         return RunPlan(
             training=self.file.training_plan(self.training_noise_multiplier),
-            evaluation=EvaluationPlan(self.file.evaluation.bins, self.evaluation_noise_multiplier),
+            evaluation=self.file.evaluation_plan(self.evaluation_noise_multiplier),
+            statistics=self.file.statistics_plan(statistics_noise) if statistics_noise else None,
         )
 
     def canonical(self) -> bytes:

@@ -1,9 +1,10 @@
 """What sites and server say to each other: frozen, and valid by construction.
 
-The server asks with `Inquire`, `Admit`, `RoundPlan`, `Evaluate` and `Settle`; a site answers with
-`Quote`, `Admission`, `Update`, `Evaluation`, `Receipt`, or with `Refused` and an enum. Nothing else
-crosses the boundary: no loss, no count, no text of an exception. Fields marked *declared* are facts
-that a site admin published; fields marked *paid* were charged to the ledger before they existed.
+The server asks with `Inquire`, `Admit`, `Measure`, `RoundPlan`, `Evaluate` and `Settle`; a site
+answers with `Quote`, `Admission`, `Statistics`, `Update`, `Evaluation`, `Receipt`, or with
+`Refused` and an enum. Nothing else crosses the boundary: no loss, no count, no text of an
+exception. Fields marked *declared* are facts that a site admin published; fields marked *paid* were
+charged to the ledger before they existed.
 `wire.py` turns these into signed bytes and back.
 """
 
@@ -17,7 +18,11 @@ from sordino_protocols.job import SignedJob
 
 Vector = npt.NDArray[np.float32]
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+
+
+def _nothing() -> Vector:
+    return np.zeros(0, dtype=np.float32)
 
 
 class Refusal(StrEnum):
@@ -31,6 +36,8 @@ class Refusal(StrEnum):
     NOT_FINITE = "not_finite"
     NO_POLICY = "no_policy"
     FORBIDDEN_BY_POLICY = "forbidden_by_policy"
+    WRONG_TASK = "wrong_task"
+    UNTRAINABLE = "untrainable"
     BUDGET_EXHAUSTED = "budget_exhausted"
     UNKNOWN_DATASET = "unknown_dataset"
     UNPRICEABLE = "unpriceable"
@@ -56,6 +63,14 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Ask for the noisy statistics of the features, before the first round."""
+
+    run_id: str
+    job_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoundPlan:
     """One round: the weights to start from.
 
@@ -63,22 +78,25 @@ class RoundPlan:
         run_id: the run.
         job_digest: the job that the run was admitted with.
         round: counted from 1.
-        weights: model parameters, then lanes; flat.
+        weights: model parameters, then the threshold's under adaptive clipping, then lanes; flat.
+        scaling: of the features, as `scaling.Scaling.vector`; empty for none.
     """
 
     run_id: str
     job_digest: str
     round: int
     weights: Vector = field(repr=False)
+    scaling: Vector = field(repr=False, default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Ask for the noisy evaluation of the final weights."""
+    """Ask for the noisy evaluation of the final weights; fields as of `RoundPlan`."""
 
     run_id: str
     job_digest: str
     weights: Vector = field(repr=False)
+    scaling: Vector = field(repr=False, default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,8 @@ class Admission:
         order_of_magnitude: declared number of privacy units, a public constant.
         feature_count: declared by the schema.
         feature_digest: SHA-256 of the declared columns and roles: what the sites of a job share.
+        measured: which features statistics are of, eight to a byte, hex; empty without statistics.
+        label_scale: what an error of 1 in a scaled label is, in the label's units.
         coins_commitment: SHA-256 that binds the canaries' coins before the run.
         ledger_head: hash of the newest ledger entry.
     """
@@ -129,13 +149,25 @@ class Admission:
     order_of_magnitude: int
     feature_count: int
     feature_digest: str
+    measured: str
+    label_scale: float
     coins_commitment: str
     ledger_head: str
 
 
 @dataclass(frozen=True, slots=True)
+class Statistics:
+    """Noisy statistics of the features (paid), as `feature_statistics` lays them out."""
+
+    run_id: str
+    job_digest: str
+    ledger_head: str
+    vector: Vector = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
-    """A round's release (paid): the sum of the round's noisy sums of clipped gradients."""
+    """A round's release (paid): noisy sums of clipped gradients, or what they changed."""
 
     run_id: str
     job_digest: str
@@ -146,7 +178,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The noisy histogram (paid): scores of held-out units, [class 0 bins, class 1 bins], flat."""
+    """The noisy table (paid) of `plan.EvaluationPlan.shape`, over held-out units, flat."""
 
     run_id: str
     job_digest: str
@@ -197,6 +229,6 @@ class Refused:
     refusal: Refusal
 
 
-Request = Inquire | Admit | RoundPlan | Evaluate | Settle
-Reply = Quote | Admission | Update | Evaluation | Receipt | Refused
+Request = Inquire | Admit | Measure | RoundPlan | Evaluate | Settle
+Reply = Quote | Admission | Statistics | Update | Evaluation | Receipt | Refused
 Message = Request | Reply

@@ -1,63 +1,135 @@
 """Which models a job may name: declarative data, read without importing torch.
 
-A model is a stack of linear layers with an elementwise activation between them and one logit at
-the end, for a binary label. The list is an allow-list: every kind on it has per-unit gradients in
-the training engine, and nothing is imported because a job says so. A flat vector of float64 is the
-one form in which parameters travel: layer by layer, weight (row-major, outputs x inputs), bias.
-What must stay true: the layout and the initial weights are functions of public data alone, so
-server, site and auditor compute the same ones.
+A model is a kind from an allow-list: two that need no more than widths (`logistic`, `mlp`), a list
+of `layers`, presets that are such lists under a name, and a `graph` that tracing makes of a PyTorch
+module. Every kind is written out into one `Architecture`; every layer in it has per-unit gradients
+in the training engine, and nothing is imported because a job says so. A flat vector of float64 is
+the one form in which parameters travel: step by step, each tensor row-major in torch's order. What
+must stay true: the layout and the initial weights are functions of public data alone, so server,
+site and auditor compute the same ones.
 """
 
-import hashlib
 import itertools
-import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, model_validator
 
+from sordino_protocols.architecture import MAX_PARAMETERS, Architecture, Assembly, Value
 from sordino_protocols.errors import InputError
+from sordino_protocols.files import STRICT
+from sordino_protocols.graph import GraphSpec, assemble_graph
+from sordino_protocols.initialization import draw
+from sordino_protocols.layers import LayersSpec, assemble_layers
+from sordino_protocols.operations import Activation as ActivationLayer
+from sordino_protocols.operations import Concatenate, Slice
+from sordino_protocols.presets import (
+    CnnSpec,
+    GruSpec,
+    LstmSpec,
+    Preset,
+    ResnetSpec,
+    TransformerSpec,
+)
+from sordino_protocols.shapes import LARGEST_AXIS, LARGEST_FAN_IN, MAX_LAYER_WIDTH, Width
+from sordino_protocols.weighted import Linear, OneHotEmbedding
 
-MAX_PARAMETERS = 4_000_000
-MAX_LAYER_WIDTH = 4096
+__all__ = [
+    "MAX_HIDDEN_LAYERS",
+    "MAX_LAYER_WIDTH",
+    "MAX_PARAMETERS",
+    "Activation",
+    "CnnSpec",
+    "EmbeddingBlock",
+    "FloatVector",
+    "GraphSpec",
+    "GruSpec",
+    "LayersSpec",
+    "LinearShape",
+    "LogisticSpec",
+    "LstmSpec",
+    "MlpSpec",
+    "ModelSpec",
+    "ResnetSpec",
+    "TransformerSpec",
+    "architecture_of",
+    "initial_weights",
+    "layers",
+    "parameter_count",
+]
+
 MAX_HIDDEN_LAYERS = 8
-
-_INITIAL_WEIGHTS = b"sordino/initial-weights/1"
+MAX_EMBEDDINGS = 256
 
 Activation = Literal["tanh", "relu"]
 FloatVector = npt.NDArray[np.float64]
 
 
 class LogisticSpec(BaseModel):
-    """Logistic regression: one linear layer, one logit."""
+    """Logistic regression: one linear layer.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    Attributes:
+        outputs: logits or values a record; 1 for a binary label.
+    """
+
+    model_config = STRICT
 
     kind: Literal["logistic"]
+    outputs: Width = 1
+
+
+class EmbeddingBlock(BaseModel):
+    """Features that are one category, each of its words a 1 or a 0, and what they become.
+
+    Attributes:
+        start: the first of them, counted from 0 in the order of the encoded features.
+        count: how many there are.
+        width: of the vector that the category becomes.
+    """
+
+    model_config = STRICT
+
+    start: Annotated[int, Field(ge=0, lt=LARGEST_AXIS)]
+    count: Annotated[int, Field(ge=1, le=LARGEST_AXIS)]
+    width: Width
 
 
 class MlpSpec(BaseModel):
-    """A multi-layer perceptron with one logit.
+    """A multi-layer perceptron, perhaps with an embedding of each category before it.
 
     Attributes:
-        hidden: widths of the hidden layers, from the input on.
+        hidden: widths of the hidden layers, from the first to the last.
         activation: between layers; tanh keeps activations, and so gradients, bounded.
+        embeddings: blocks of features that are replaced by their vectors; all others stay as they
+            are, and in their order.
+        outputs: logits or values a record; 1 for a binary label.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = STRICT
 
     kind: Literal["mlp"]
     # A TOML array arrives as a list; its items stay strict.
     hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=MAX_LAYER_WIDTH)], ...],
-        Field(strict=False, min_length=1, max_length=MAX_HIDDEN_LAYERS),
+        tuple[Width, ...], Field(strict=False, min_length=1, max_length=MAX_HIDDEN_LAYERS)
     ]
     activation: Activation
+    embeddings: Annotated[
+        tuple[EmbeddingBlock, ...], Field(strict=False, max_length=MAX_EMBEDDINGS)
+    ] = ()
+    outputs: Width = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> "MlpSpec":
+        for before, block in itertools.pairwise(self.embeddings):
+            if block.start < before.start + before.count:
+                raise ValueError("embeddings must be in the order of the features, none in two")
+        return self
 
 
-ModelSpec = Annotated[LogisticSpec | MlpSpec, Field(discriminator="kind")]
+AnyModelSpec = LogisticSpec | MlpSpec | LayersSpec | GraphSpec | Preset
+ModelSpec = Annotated[AnyModelSpec, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,39 +146,55 @@ class LinearShape:
 
 
 def layers(spec: ModelSpec, feature_count: int) -> tuple[LinearShape, ...]:
-    """The model's linear layers, from the features to the logit.
+    """The linear layers of a `logistic` or `mlp` model, from the features to the output.
 
     Raises:
-        InputError: no features, or more than `MAX_PARAMETERS` parameters in all.
+        InputError: another kind of model, no features, or a bound is passed.
     """
-    if feature_count < 1:
-        raise InputError(f"model.{spec.kind}: feature_count is {feature_count}; expected >= 1")
-    hidden = spec.hidden if isinstance(spec, MlpSpec) else ()
-    widths = (feature_count, *hidden, 1)
-    shapes = tuple(LinearShape(*pair) for pair in itertools.pairwise(widths))
-    total = sum(shape.parameter_count for shape in shapes)
-    if total > MAX_PARAMETERS:
-        raise InputError(
-            f"model.{spec.kind}: {total:,} parameters on {feature_count:,} features; "
-            f"at most {MAX_PARAMETERS:,} are allowed: make the hidden layers narrower"
-        )
-    return shapes
+    if not isinstance(spec, LogisticSpec | MlpSpec) or _blocks(spec):
+        raise InputError(f"model.{spec.kind}: is no plain stack of linear layers")
+    _assemble_mlp(spec, feature_count)
+    return tuple(LinearShape(*pair) for pair in itertools.pairwise(_widths(spec, feature_count)))
+
+
+def architecture_of(spec: ModelSpec, feature_count: int) -> Architecture:
+    """The model written out: steps, shapes, weights.
+
+    Args:
+        spec: the model.
+        feature_count: encoded features of a record.
+
+    Raises:
+        InputError: shapes that do not fit (with the layer's path and what arrived), or a bound on
+            parameters, activations, operations or depth is passed.
+    """
+    match spec:
+        case LogisticSpec() | MlpSpec():
+            return _assemble_mlp(spec, feature_count)
+        case LayersSpec():
+            return assemble_layers(spec.kind, spec.layers, feature_count, outputs=spec.outputs)
+        case GraphSpec():
+            return assemble_graph(spec, feature_count)
+        case CnnSpec() | ResnetSpec() | LstmSpec() | GruSpec() | TransformerSpec():
+            return assemble_layers(spec.kind, spec.expand(), feature_count, outputs=spec.outputs)
+        case _:
+            assert_never(spec)
 
 
 def parameter_count(spec: ModelSpec, feature_count: int) -> int:
     """Length of the model's flat vector, canary lanes not included.
 
     Raises:
-        InputError: as `layers`.
+        InputError: as `architecture_of`.
     """
-    return sum(shape.parameter_count for shape in layers(spec, feature_count))
+    return architecture_of(spec, feature_count).parameter_count
 
 
 def initial_weights(spec: ModelSpec, feature_count: int, *, seed: bytes) -> FloatVector:
     """Public initial parameters, the same on every machine and in every version of a library.
 
-    Logistic regression starts at zero. An MLP draws Glorot-uniform weights (Glorot & Bengio 2010,
-    eq. 16) from SHAKE-256 of `seed`; biases are zero.
+    Logistic regression starts at zero, an MLP at Glorot's bounds; for all others see
+    `initialization.draw`.
 
     Args:
         spec: the model.
@@ -117,22 +205,69 @@ def initial_weights(spec: ModelSpec, feature_count: int, *, seed: bytes) -> Floa
         The flat vector, `parameter_count(spec, feature_count)` long.
 
     Raises:
-        InputError: as `layers`.
+        InputError: as `architecture_of`.
     """
-    shapes = layers(spec, feature_count)
+    architecture = architecture_of(spec, feature_count)
     if isinstance(spec, LogisticSpec):
-        return np.zeros(sum(shape.parameter_count for shape in shapes))
-    uniform = _public_uniform(seed, sum(shape.inputs * shape.outputs for shape in shapes))
-    parts: list[FloatVector] = []
-    for shape in shapes:
-        drawn, uniform = np.split(uniform, [shape.inputs * shape.outputs])
-        bound = math.sqrt(6 / (shape.inputs + shape.outputs))
-        parts += [bound * (2 * drawn - 1), np.zeros(shape.outputs)]
-    return np.concatenate(parts)
+        return np.zeros(architecture.parameter_count)
+    return draw(architecture, seed=seed, widen_before_rectifiers=not isinstance(spec, MlpSpec))
 
 
-def _public_uniform(seed: bytes, count: int) -> FloatVector:
-    """`count` numbers in [0, 1) that only `seed` decides. Public: never for noise or sampling."""
-    stream = hashlib.shake_256(_INITIAL_WEIGHTS + seed).digest(8 * count)
-    words = np.frombuffer(stream, dtype="<u8") >> np.uint64(11)
-    return words.astype(np.float64) * 2.0**-53
+def _widths(spec: LogisticSpec | MlpSpec, feature_count: int) -> tuple[int, ...]:
+    hidden = spec.hidden if isinstance(spec, MlpSpec) else ()
+    return (feature_count, *hidden, spec.outputs)
+
+
+def _assemble_mlp(spec: LogisticSpec | MlpSpec, feature_count: int) -> Architecture:
+    assembly = Assembly(spec.kind, feature_count)
+    value = _embed(assembly, _blocks(spec))
+    if isinstance(spec, MlpSpec):
+        activation = ActivationLayer(kind="activation", function=spec.activation)
+        for index, width in enumerate(spec.hidden):
+            linear = Linear(kind="linear", outputs=width)
+            value = assembly.add(f"hidden[{index}]", linear, value)
+            value = assembly.add(f"hidden[{index}].activation", activation, value)
+    value = assembly.add("output", Linear(kind="linear", outputs=spec.outputs), value)
+    return assembly.finish(value, outputs=spec.outputs)
+
+
+def _blocks(spec: LogisticSpec | MlpSpec) -> tuple[EmbeddingBlock, ...]:
+    return spec.embeddings if isinstance(spec, MlpSpec) else ()
+
+
+def _embed(assembly: Assembly, blocks: tuple[EmbeddingBlock, ...]) -> Value:
+    """The features with each block's vector in its place."""
+    if not blocks:
+        return assembly.features
+    parts: list[Value] = []
+    done, end = 0, assembly.features.shape[0]
+
+    def take(path: str, start: int, stop: int) -> Value:
+        return assembly.add(
+            path, Slice(kind="slice", axis=0, start=start, stop=stop), assembly.features
+        )
+
+    for index, block in enumerate(blocks):
+        path = f"embeddings[{index}]"
+        if done < block.start <= end:
+            parts.append(take(f"features[{done}:{block.start}]", done, block.start))
+        done = block.start + block.count
+        word = take(path, block.start, done)
+        table = OneHotEmbedding(kind="one_hot_embedding", width=block.width)
+        parts.append(assembly.add(path, table, word))
+    if done < end:
+        parts.append(take(f"features[{done}:{end}]", done, end))
+    return _join(assembly, parts)
+
+
+def _join(assembly: Assembly, parts: list[Value]) -> Value:
+    """All parts one after the other; a step takes only so many."""
+    while len(parts) > 1:
+        groups = [parts[at : at + LARGEST_FAN_IN] for at in range(0, len(parts), LARGEST_FAN_IN)]
+        parts = [
+            assembly.add("embedded", Concatenate(kind="concatenate", axis=0), *group)
+            if len(group) > 1
+            else group[0]
+            for group in groups
+        ]
+    return parts[0]

@@ -6,8 +6,15 @@ accounting cannot drift from what runs. Nothing in a plan depends on a record.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-from sordino_protocols.privacy import Composed, Event, Gaussian, PoissonGaussian
+from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule
+from sordino_protocols.local_training import LOCAL_SGD, Augmentation, LocalOptimizer
+from sordino_protocols.privacy import Composed, Event, Gaussian, PoissonGaussian, PrivacyUnit
+
+UpdateKind = Literal["sum", "delta"]
+LossName = Literal["binary", "cross_entropy", "squared"]
+StatisticsKind = Literal["moments", "quantiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +22,11 @@ class TrainingPlan:
     """DP-SGD as one site runs it, round by round.
 
     A round takes `local_steps` steps. Each step draws a Poisson batch, clips every unit's gradient
-    to `clipping_norm` (L2, all parameters and lanes together), sums, and adds Gaussian noise of
-    standard deviation `noise_multiplier * clipping_norm` to every coordinate. A round's release is
-    the sum of its noisy sums.
+    to `clipping_norm` (L2, all coordinates together), sums, and adds Gaussian noise of standard
+    deviation `noise_multiplier * clipping_norm` to every coordinate. Coordinates are the model's
+    parameters, then the threshold's under adaptive clipping, then the lanes. A round's release is
+    the sum of its noisy sums; with `update` "delta" the model's part of it is instead what the
+    steps changed, a function of the same noisy sums.
 
     Attributes:
         sampling_rate: probability with which each unit enters a batch.
@@ -27,7 +36,14 @@ class TrainingPlan:
         local_steps: steps a round.
         local_learning_rate: step length between a round's steps; without effect when
             `local_steps` is 1.
-        lanes: number of canary lanes: coordinates after the model's own that no logit reads.
+        lanes: number of canary lanes: the last coordinates, which no output reads.
+        clipping: how a unit's gradient is brought to `clipping_norm`.
+        update: what of the model is released.
+        local_optimizer: takes the steps between a round's sums.
+        unit: what enters a batch on its own coin and is clipped as one.
+        records_per_unit: most records of one unit in a step; drawn anew in each step.
+        augmentation: random views of images; None for none.
+        loss: whose gradients are summed.
     """
 
     sampling_rate: float
@@ -37,6 +53,23 @@ class TrainingPlan:
     local_steps: int
     local_learning_rate: float
     lanes: int
+    clipping: ClippingRule = FLAT
+    update: UpdateKind = "sum"
+    local_optimizer: LocalOptimizer = LOCAL_SGD
+    unit: PrivacyUnit = "record"
+    records_per_unit: int = 1
+    augmentation: Augmentation | None = None
+    loss: LossName = "binary"
+
+    @property
+    def thresholds(self) -> int:
+        """Coordinates between the model's and the lanes: 1 under adaptive clipping, else 0."""
+        return 1 if isinstance(self.clipping, AdaptiveClipping) else 0
+
+    @property
+    def extra_coordinates(self) -> int:
+        """Coordinates behind the model's: threshold and lanes."""
+        return self.thresholds + self.lanes
 
     @property
     def noise_std(self) -> float:
@@ -46,34 +79,83 @@ class TrainingPlan:
     @property
     def round_event(self) -> PoissonGaussian:
         """What one round costs."""
-        return PoissonGaussian(self.sampling_rate, self.noise_multiplier, self.local_steps)
+        return self.event_after(1)
 
     @property
     def event(self) -> PoissonGaussian:
         """What all rounds cost."""
+        return self.event_after(self.rounds)
+
+    def event_after(self, rounds: int) -> PoissonGaussian:
+        """What the first `rounds` rounds cost."""
         return PoissonGaussian(
-            self.sampling_rate, self.noise_multiplier, self.local_steps * self.rounds
+            self.sampling_rate, self.noise_multiplier, self.local_steps * rounds, self.unit
         )
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """A noisy histogram of scores per class on held-out units.
+    """A noisy table of counts over held-out units.
 
-    One unit enters one cell, so the L2 sensitivity is 1.
+    One unit enters one cell, so the L2 sensitivity is 1: under entity units, one record of the
+    entity, drawn at random.
 
     Attributes:
-        bins: equal-width bins of the score in [0, 1], a class.
+        loss: decides what is counted: with "binary" scores by class, with "cross_entropy" right
+            and wrong answers by class, with "squared" errors by size.
+        bins: equal-width bins, of the score in [0, 1] or of the absolute error in [0, 2].
+        classes: outputs of the model under "cross_entropy", else 1.
         noise_multiplier: standard deviation of the noise on every cell.
+        unit: whom the guarantee is about.
     """
 
+    loss: LossName
     bins: int
+    classes: int
     noise_multiplier: float
+    unit: PrivacyUnit = "record"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the table: classes by bins, classes by (wrong, right), or one row of bins."""
+        match self.loss:
+            case "binary":
+                return 2, self.bins
+            case "cross_entropy":
+                return self.classes, 2
+            case "squared":
+                return 1, self.bins
 
     @property
     def event(self) -> Gaussian:
         """What the evaluation costs."""
-        return Gaussian(self.noise_multiplier)
+        return Gaussian(self.noise_multiplier, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsPlan:
+    """Noisy statistics of the features, released before the first round, to scale features by.
+
+    "moments" sums each feature and its square; "quantiles" counts each feature's values in bins.
+    One unit adds a vector of L2 norm 1 at most, after a public scaling: the noise on every entry is
+    `noise_multiplier` times the norm that a unit can reach, which the number of features gives.
+
+    Attributes:
+        kind: what is released.
+        bins: of [-1, 1], for quantiles.
+        noise_multiplier: noise standard deviation over the L2 sensitivity.
+        unit: whom the guarantee is about.
+    """
+
+    kind: StatisticsKind
+    bins: int
+    noise_multiplier: float
+    unit: PrivacyUnit = "record"
+
+    @property
+    def event(self) -> Gaussian:
+        """What the statistics cost."""
+        return Gaussian(self.noise_multiplier, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +164,10 @@ class RunPlan:
 
     training: TrainingPlan
     evaluation: EvaluationPlan
+    statistics: StatisticsPlan | None = None
 
     @property
     def event(self) -> Event:
         """What the whole run costs one site's units, held before the first round."""
-        return Composed((self.training.event, self.evaluation.event))
+        before = () if self.statistics is None else (self.statistics.event,)
+        return Composed((*before, self.training.event, self.evaluation.event))

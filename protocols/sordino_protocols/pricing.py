@@ -17,7 +17,7 @@ from sordino_protocols.accounting import (
 )
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import JOB_VERSION, Job, JobFile
-from sordino_protocols.plan import EvaluationPlan, RunPlan
+from sordino_protocols.plan import RunPlan
 
 # Rounding of floats between machines; far below any epsilon that matters.
 TOLERANCE = 1e-9
@@ -47,34 +47,42 @@ class Price:
 def resolve(file: JobFile) -> Job:
     """Find the noise with which a job costs what its file says, and no more.
 
-    The evaluation gets its share of the squared mu of the Gaussian mechanism that has the wanted
-    guarantee (Dong, Roth & Su 2022: mu of composed Gaussians add in squares); training gets what
-    PLD says is left.
+    Evaluation and statistics get their shares of the squared mu of the Gaussian mechanism that has
+    the wanted guarantee (Dong, Roth & Su 2022: mu of composed Gaussians add in squares); training
+    gets what PLD says is left.
 
     Raises:
         InputError: no noise reaches the guarantee.
     """
     whole = gaussian_noise(file.guarantee)
-    evaluation = EvaluationPlan(
-        bins=file.evaluation.bins,
-        noise_multiplier=_round_up(whole / math.sqrt(file.evaluation.share)),
-    )
-    training_noise = calibrate(
-        lambda noise: RunPlan(training=file.training_plan(noise), evaluation=evaluation).event,
-        file.guarantee,
+    evaluation = _round_up(whole / math.sqrt(file.evaluation.share))
+    statistics = None
+    if file.statistics is not None:
+        statistics = _round_up(whole / math.sqrt(file.statistics.share))
+    training = calibrate(
+        lambda noise: _plan(file, noise, evaluation, statistics).event, file.guarantee
     )
     try:
         return Job(
             version=JOB_VERSION,
             file=file,
-            training_noise_multiplier=training_noise,
-            evaluation_noise_multiplier=evaluation.noise_multiplier,
+            training_noise_multiplier=training,
+            evaluation_noise_multiplier=evaluation,
+            statistics_noise_multiplier=statistics,
         )
     except ValidationError:
         raise InputError(
-            f"the evaluation would need a noise multiplier of {evaluation.noise_multiplier:.3g}:"
+            f"the evaluation would need a noise multiplier of {evaluation:.3g}:"
             " raise evaluation.share or privacy.epsilon"
         ) from None
+
+
+def _plan(file: JobFile, training: float, evaluation: float, statistics: float | None) -> RunPlan:
+    return RunPlan(
+        training=file.training_plan(training),
+        evaluation=file.evaluation_plan(evaluation),
+        statistics=None if statistics is None else file.statistics_plan(statistics),
+    )
 
 
 def price(job: Job) -> Price:

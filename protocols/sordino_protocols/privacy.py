@@ -12,7 +12,12 @@ from typing import Literal
 
 from sordino_protocols.errors import InputError
 
-EVENT_VERSION = 1
+EVENT_VERSION = 2
+# Version 1 knew no entities: its events are about records.
+_KNOWN_VERSIONS = (1, EVENT_VERSION)
+
+PrivacyUnit = Literal["record", "entity"]
+"""What a neighbour adds or removes: one record, or all records of one entity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,13 @@ class PoissonGaussian:
         sampling_rate: probability with which each unit enters a step's batch; 1 is the full batch.
         noise_multiplier: noise standard deviation over the L2 sensitivity (the clipping norm).
         steps: how often the mechanism ran.
+        unit: what entered a batch on a coin of its own, and was clipped as one.
     """
 
     sampling_rate: float
     noise_multiplier: float
     steps: int
+    unit: PrivacyUnit = "record"
 
     def __post_init__(self) -> None:
         _require(0 < self.sampling_rate <= 1, "sampling_rate", "in (0, 1]")
@@ -53,9 +60,11 @@ class Gaussian:
 
     Attributes:
         noise_multiplier: noise standard deviation over the L2 sensitivity.
+        unit: what the sensitivity is to.
     """
 
     noise_multiplier: float
+    unit: PrivacyUnit = "record"
 
     def __post_init__(self) -> None:
         _require_noise(self.noise_multiplier)
@@ -69,27 +78,39 @@ class Composed:
 
     def __post_init__(self) -> None:
         _require(len(self.events) >= 1, "events", "at least one event")
+        _require(len(set(map(unit_of, self.events))) == 1, "events", "all about one privacy unit")
 
 
 Event = PoissonGaussian | Gaussian | Composed
 
 
+def unit_of(event: Event) -> PrivacyUnit:
+    """Whom the event's guarantee is about."""
+    match event:
+        case PoissonGaussian() | Gaussian():
+            return event.unit
+        case Composed(events):
+            return unit_of(events[0])
+
+
 def event_to_json(event: Event) -> dict[str, object]:
     """The canonical, versioned form of an event, as a ledger stores it."""
     match event:
-        case PoissonGaussian(sampling_rate, noise_multiplier, steps):
+        case PoissonGaussian(sampling_rate, noise_multiplier, steps, unit):
             return {
                 "event": "poisson_gaussian",
                 "version": EVENT_VERSION,
                 "sampling_rate": sampling_rate,
                 "noise_multiplier": noise_multiplier,
                 "steps": steps,
+                "unit": unit,
             }
-        case Gaussian(noise_multiplier):
+        case Gaussian(noise_multiplier, unit):
             return {
                 "event": "gaussian",
                 "version": EVENT_VERSION,
                 "noise_multiplier": noise_multiplier,
+                "unit": unit,
             }
         case Composed(events):
             return {
@@ -107,20 +128,25 @@ def event_from_json(raw: Mapping[str, object]) -> Event:
     """
     kind = raw.get("event")
     version = raw.get("version")
-    if version != EVENT_VERSION or not isinstance(version, int) or isinstance(version, bool):
-        raise InputError(f"event {kind!r} has version {version!r}; known: {EVENT_VERSION}")
+    if version not in _KNOWN_VERSIONS or not isinstance(version, int) or isinstance(version, bool):
+        known = ", ".join(map(str, _KNOWN_VERSIONS))
+        raise InputError(f"event {kind!r} has version {version!r}; known: {known}")
+    unit_field = () if version == 1 else ("unit",)
     match kind:
         case "poisson_gaussian":
-            _only(raw, "sampling_rate", "noise_multiplier", "steps")
+            _only(raw, "sampling_rate", "noise_multiplier", "steps", *unit_field)
             steps = raw["steps"]
             if not isinstance(steps, int) or isinstance(steps, bool):
                 raise InputError("event field 'steps' must be an integer")
             return PoissonGaussian(
-                _number(raw, "sampling_rate"), _number(raw, "noise_multiplier"), steps
+                _number(raw, "sampling_rate"),
+                _number(raw, "noise_multiplier"),
+                steps,
+                _unit(raw),
             )
         case "gaussian":
-            _only(raw, "noise_multiplier")
-            return Gaussian(_number(raw, "noise_multiplier"))
+            _only(raw, "noise_multiplier", *unit_field)
+            return Gaussian(_number(raw, "noise_multiplier"), _unit(raw))
         case "composed":
             _only(raw, "events")
             parts = raw["events"]
@@ -149,6 +175,16 @@ def _only(raw: Mapping[str, object], *fields: str) -> None:
     expected = {"event", "version", *fields}
     if set(raw) != expected:
         raise InputError(f"event {raw.get('event')!r} must have exactly {sorted(expected)}")
+
+
+def _unit(raw: Mapping[str, object]) -> PrivacyUnit:
+    match raw.get("unit", "record"):
+        case "record":
+            return "record"
+        case "entity":
+            return "entity"
+        case unit:
+            raise InputError(f"event field 'unit' is {unit!r}; known: record, entity")
 
 
 def _number(raw: Mapping[str, object], field: str) -> float:

@@ -14,6 +14,7 @@ class RunState(StrEnum):
 
     QUEUED = "queued"
     ADMITTING = "admitting"
+    MEASURING = "measuring"
     TRAINING = "training"
     EVALUATING = "evaluating"
     SETTLING = "settling"
@@ -26,6 +27,8 @@ class RunEvent(StrEnum):
 
     STARTED = "started"
     ADMITTED = "admitted"
+    ADMITTED_TO_MEASURE = "admitted_to_measure"
+    MEASURED = "measured"
     ROUND_CLOSED = "round_closed"
     TRAINED = "trained"
     EVALUATED = "evaluated"
@@ -38,7 +41,10 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunEvent], RunState] = MappingProxyType
         (RunState.QUEUED, RunEvent.STARTED): RunState.ADMITTING,
         (RunState.QUEUED, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.ADMITTING, RunEvent.ADMITTED): RunState.TRAINING,
+        (RunState.ADMITTING, RunEvent.ADMITTED_TO_MEASURE): RunState.MEASURING,
         (RunState.ADMITTING, RunEvent.GAVE_UP): RunState.FAILED,
+        (RunState.MEASURING, RunEvent.MEASURED): RunState.TRAINING,
+        (RunState.MEASURING, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.TRAINING, RunEvent.ROUND_CLOSED): RunState.TRAINING,
         (RunState.TRAINING, RunEvent.TRAINED): RunState.EVALUATING,
         (RunState.TRAINING, RunEvent.GAVE_UP): RunState.FAILED,

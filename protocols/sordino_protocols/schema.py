@@ -6,26 +6,51 @@ records changes no shape. This module reads no record: the encoder lives where t
 """
 
 import hashlib
-import math
-from collections.abc import Iterator
-from typing import Annotated, Literal, TypeVar
+from collections import Counter
+from typing import Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from sordino_protocols.columns import (
+    LARGEST_CATEGORY_COUNT,
+    LARGEST_FEATURE_COUNT,
+    RESERVED,
+    AnyColumn,
+    CategoryColumn,
+    Column,
+    ColumnName,
+    IntegerColumn,
+    NumberColumn,
+    SingleColumn,
+    TokensColumn,
+    VectorColumn,
+    Word,
+    feature_names_of,
+    source_names_of,
+    width_of,
+)
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT
 from sordino_protocols.signing import canonical_json, check_name
 
+__all__ = [
+    "LARGEST_CATEGORY_COUNT",
+    "LARGEST_COLUMN_COUNT",
+    "LARGEST_FEATURE_COUNT",
+    "SCHEMA_VERSION",
+    "DatasetFacts",
+    "Roles",
+    "Schema",
+    "Task",
+]
+
 SCHEMA_VERSION = 1
 LARGEST_COLUMN_COUNT = 10_000
-LARGEST_CATEGORY_COUNT = 10_000
 
-_RESERVED = "=:"  # feature names are made with them
-
-Outside = Literal["clip", "missing", "reject"]
-ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
-Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
-Word = Annotated[str, Field(min_length=1, max_length=256)]
+Task = Literal["binary", "classes", "number"]
+Floats = npt.NDArray[np.float64]
 
 
 class DatasetFacts(BaseModel):
@@ -34,11 +59,12 @@ class DatasetFacts(BaseModel):
     Attributes:
         name: what jobs and policies call the data set.
         version: raised by the admin whenever the meaning of the records changes.
-        unit: the column that names the entity behind a record; absent: each record is a unit.
-        max_records_per_unit: bound on the records of one unit.
-        order_of_magnitude: public size that training divides by. A declared constant, not a count:
-            a count would be a release.
-        holdout_fraction: share of the records kept out of training, for evaluation.
+        unit: the column that names the entity behind a record, whose values are compared as text;
+            absent: each record is a unit. It is no feature.
+        max_records_per_unit: how many records of one entity a step uses at most; a public bound.
+        order_of_magnitude: public number of units that training divides by. A declared constant,
+            not a count: a count would be a release.
+        holdout_fraction: share of the units kept out of training, for evaluation.
     """
 
     model_config = STRICT
@@ -55,104 +81,11 @@ class DatasetFacts(BaseModel):
     def _named(cls, name: str) -> str:
         return _checked_name(name)
 
-
-class IntegerColumn(BaseModel):
-    """Whole numbers between public bounds.
-
-    Attributes:
-        min: smallest value; scaled to -1.
-        max: largest value; scaled to 1.
-        bins: cells of a marginal; training ignores it.
-        scale: "log1p" scales `log1p(value - min)` in place of the value.
-        outside: what a value out of bounds becomes: the nearest bound, missing, or an error for the
-            admin.
-        nullable: cells may be missing; adds an indicator feature.
-    """
-
-    model_config = STRICT
-
-    type: Literal["integer"]
-    min: Whole
-    max: Whole
-    bins: int | None = Field(default=None, ge=1)
-    scale: Literal["linear", "log1p"] = "linear"
-    outside: Outside = "clip"
-    nullable: bool = False
-
     @model_validator(mode="after")
-    def _bounded(self) -> "IntegerColumn":
-        return _check_bounds(self)
-
-
-class NumberColumn(BaseModel):
-    """Real numbers between public bounds; attributes as for `IntegerColumn`."""
-
-    model_config = STRICT
-
-    type: Literal["number"]
-    min: float
-    max: float
-    bins: int | None = Field(default=None, ge=1)
-    scale: Literal["linear", "log1p"] = "linear"
-    outside: Outside = "clip"
-    nullable: bool = False
-
-    @model_validator(mode="after")
-    def _bounded(self) -> "NumberColumn":
-        return _check_bounds(self)
-
-
-class CategoryColumn(BaseModel):
-    """One of the declared words.
-
-    Attributes:
-        values: the words, compared exactly.
-        other: the word that undeclared ones become; absent: `outside` rules.
-        outside: what an undeclared word becomes without `other`: missing, or an error for the
-            admin.
-        nullable: cells may be missing; adds an indicator feature.
-    """
-
-    model_config = STRICT
-
-    type: Literal["category"]
-    values: tuple[Word, ...] = Field(min_length=1, max_length=LARGEST_CATEGORY_COUNT)
-    other: Word | None = None
-    outside: Literal["missing", "reject"] = "reject"
-    nullable: bool = False
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "CategoryColumn":
-        if len(set(self.words)) < len(self.words):
-            raise ValueError("values and other must all differ")
-        if self.outside == "missing" and not self.nullable:
-            raise ValueError("outside = 'missing' needs nullable = true")
+    def _one_record_is_one(self) -> "DatasetFacts":
+        if self.unit is None and self.max_records_per_unit > 1:
+            raise ValueError("max_records_per_unit above 1 needs dataset.unit")
         return self
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Every word a cell can hold after reading: the values, then `other`."""
-        return self.values if self.other is None else (*self.values, self.other)
-
-
-def _type_of(column: object) -> str | None:
-    kind = column.get("type") if isinstance(column, dict) else getattr(column, "type", None)
-    return kind if isinstance(kind, str) else None
-
-
-NumericColumn = IntegerColumn | NumberColumn
-Numeric = TypeVar("Numeric", IntegerColumn, NumberColumn)
-Column = Annotated[
-    Annotated[IntegerColumn, Tag("integer")]
-    | Annotated[NumberColumn, Tag("number")]
-    | Annotated[CategoryColumn, Tag("category")],
-    Discriminator(
-        _type_of,
-        custom_error_type="column_type",
-        custom_error_message="type must be 'integer', 'number' or 'category';"
-        " 'set' and 'text' are not supported for training",
-    ),
-]
 
 
 class Roles(BaseModel):
@@ -160,22 +93,31 @@ class Roles(BaseModel):
 
     Attributes:
         label: the column to predict; no feature.
-        positive_above: a numeric label is positive above this.
-        positive_values: a category label is positive at these words.
+        task: "binary" learns a positive and a negative class; "classes" learns every word of a
+            category or every whole number of an integer column; "number" learns the value.
+        positive_above: a numeric label is positive above this; for the task "binary".
+        positive_values: a category label is positive at these words; for the task "binary".
         protected: columns whose groups a fairness report compares.
     """
 
     model_config = STRICT
 
     label: ColumnName
+    task: Task = "binary"
     positive_above: float | None = None
     positive_values: tuple[Word, ...] | None = Field(default=None, min_length=1)
     protected: tuple[ColumnName, ...] = ()
 
     @model_validator(mode="after")
     def _one_rule(self) -> "Roles":
-        if (self.positive_above is None) == (self.positive_values is None):
-            raise ValueError("exactly one of positive_above and positive_values is required")
+        rules = (self.positive_above is not None) + (self.positive_values is not None)
+        if self.task == "binary" and rules != 1:
+            raise ValueError(
+                "exactly one of positive_above and positive_values is required,"
+                " or task = 'classes' or 'number'"
+            )
+        if self.task != "binary" and rules:
+            raise ValueError(f"task = {self.task!r} has no positive_above and no positive_values")
         return self
 
 
@@ -197,23 +139,73 @@ class Schema(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "Schema":
         for column in self.columns:
-            if set(column) & set(_RESERVED):
-                raise ValueError(f"columns: name {column!r} must not contain '=' or ':'")
+            if set(column) & set(RESERVED):
+                raise ValueError(f"columns: name {column!r} must not contain '=', ':' or '['")
         for column in (self.roles.label, *self.roles.protected):
             if column not in self.columns:
                 raise ValueError(f"roles names {column!r}, which is not in columns")
-        if self.dataset.unit in self.columns:
-            raise ValueError("dataset.unit is no feature; remove it from columns")
+            if isinstance(self.columns[column], VectorColumn | TokensColumn):
+                raise ValueError(f"roles names {column!r}, a block of columns")  # noqa: TRY004
         _check_label(self.label, self.roles)
+        _check_features(self)
+        _check_source(self)
         return self
 
     @property
-    def label(self) -> NumericColumn | CategoryColumn:
+    def label(self) -> SingleColumn:
         """The column to predict."""
-        return self.columns[self.roles.label]
+        column = self.columns[self.roles.label]
+        if isinstance(column, VectorColumn | TokensColumn):
+            raise AssertionError("a schema is checked when it is made")  # noqa: TRY004 (a bug)
+        return column
 
     @property
-    def features(self) -> tuple[tuple[str, NumericColumn | CategoryColumn], ...]:
+    def task(self) -> Task:
+        """What is learnt of the label."""
+        return self.roles.task
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network needs: a logit, one a class, or a number."""
+        match self.label:
+            case CategoryColumn() as label if self.task == "classes":
+                return len(label.words)
+            case IntegerColumn() as label if self.task == "classes":
+                return label.max - label.min + 1
+            case _:
+                return 1
+
+    @property
+    def label_scale(self) -> float:
+        """What an error of 1.0 in a scaled label is, for the task "number"; else 1.
+
+        In units of the label, or of `log1p(label - min)` where that is its scale.
+        """
+        match self.label:
+            case (IntegerColumn() | NumberColumn()) as label if self.task == "number":
+                width = float(label.max) - float(label.min)
+                return (float(np.log1p(width)) if label.scale == "log1p" else width) / 2
+            case _:
+                return 1.0
+
+    def label_in_units(self, scaled: Floats) -> Floats:
+        """Scaled labels, or predictions of them, in units of the label.
+
+        Args:
+            scaled: of any shape; -1 becomes the label's `min`, 1 its `max`.
+
+        Raises:
+            ValueError: the task is not "number".
+        """
+        match self.label:
+            case (IntegerColumn() | NumberColumn()) as label if self.task == "number":
+                above = (scaled + 1.0) * self.label_scale
+                return label.min + (np.expm1(above) if label.scale == "log1p" else above)
+            case _:
+                raise ValueError(f"task = {self.task!r}: a label has no unit")
+
+    @property
+    def features(self) -> tuple[tuple[str, AnyColumn], ...]:
         """The columns to predict from, sorted by name."""
         return tuple(
             (name, self.columns[name]) for name in sorted(self.columns) if name != self.roles.label
@@ -222,11 +214,21 @@ class Schema(BaseModel):
     @property
     def feature_count(self) -> int:
         """How wide an encoded record is."""
-        return len(self.feature_names())
+        return sum(width_of(column) for _, column in self.features)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """If the features are tokens, how many there are to look up; else None."""
+        blocks = (column for _, column in self.features if isinstance(column, TokensColumn))
+        return max((column.vocabulary for column in blocks), default=None)
 
     def feature_names(self) -> tuple[str, ...]:
-        """The encoder's output columns, in order: `age`, `cp=2`, and `chol:missing`."""
-        return tuple(name for column in self.features for name in _names_of(*column))
+        """The encoder's output columns, in order: `age`, `cp=2`, `chol:missing`, `pixel[3]`."""
+        return tuple(name for column in self.features for name in feature_names_of(*column))
+
+    def source_names(self) -> tuple[str, ...]:
+        """The source's columns that are read, the unit's excepted."""
+        return tuple(name for column in self.columns.items() for name in source_names_of(*column))
 
     def digest(self) -> str:
         """SHA-256 (hex) of everything declared here; the same for the same declarations."""
@@ -237,18 +239,10 @@ class Schema(BaseModel):
         return _digest(self, "columns", "roles")
 
 
-def _names_of(name: str, column: NumericColumn | CategoryColumn) -> Iterator[str]:
-    match column:
-        case CategoryColumn():
-            yield from (f"{name}={word}" for word in column.words)
-        case IntegerColumn() | NumberColumn():
-            yield name
-    if column.nullable:
-        yield f"{name}:missing"
-
-
 def _digest(schema: Schema, *tables: str) -> str:
     facts = schema.model_dump(mode="json", include=set(tables))
+    if schema.task == "binary":
+        del facts["roles"]["task"]  # so that schemas from before there were tasks keep their digest
     return hashlib.sha256(canonical_json({"schema_version": SCHEMA_VERSION} | facts)).hexdigest()
 
 
@@ -259,19 +253,41 @@ def _checked_name(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _check_bounds(column: Numeric) -> Numeric:
-    if not column.min < column.max:
-        raise ValueError("min must be below max")
-    if not math.isfinite(float(column.max) - float(column.min)):
-        raise ValueError("max - min must be finite")
-    if column.outside == "missing" and not column.nullable:
-        raise ValueError("outside = 'missing' needs nullable = true")
-    return column
+def _check_features(schema: Schema) -> None:
+    if schema.feature_count > LARGEST_FEATURE_COUNT:
+        raise ValueError(f"columns: more than {LARGEST_FEATURE_COUNT} features in all")
+    are_tokens = {isinstance(column, TokensColumn) for _, column in schema.features}
+    if len(are_tokens) > 1:
+        raise ValueError(
+            "columns: a network looks tokens up in a table, so they cannot be mixed with other"
+            " feature columns; declare either"
+        )
 
 
-def _check_label(label: NumericColumn | CategoryColumn, roles: Roles) -> None:
+def _check_source(schema: Schema) -> None:
+    names = schema.source_names()
+    if schema.dataset.unit in names:
+        raise ValueError("dataset.unit is no feature; remove it from columns")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"columns: the source's {twice!r} would be read by two columns")
+
+
+def _check_label(label: SingleColumn, roles: Roles) -> None:
     if label.nullable:
         raise ValueError(f"the label {roles.label!r} must not be nullable")
+    match roles.task:
+        case "binary":
+            _check_positive(label, roles)
+        case "classes":
+            _check_classes(label)
+        case "number" if isinstance(label, CategoryColumn):
+            raise ValueError("task = 'number' needs a label of type 'integer' or 'number'")
+        case "number":
+            pass
+
+
+def _check_positive(label: SingleColumn, roles: Roles) -> None:
     match label:
         case CategoryColumn():
             if roles.positive_values is None or not set(roles.positive_values) <= set(label.words):
@@ -282,3 +298,15 @@ def _check_label(label: NumericColumn | CategoryColumn, roles: Roles) -> None:
             above = roles.positive_above
             if above is None or not label.min <= above < label.max:
                 raise ValueError("a numeric label needs roles.positive_above in [min, max)")
+
+
+def _check_classes(label: SingleColumn) -> None:
+    match label:
+        case CategoryColumn() if len(label.words) == 1:
+            raise ValueError("task = 'classes' needs a label of at least two words")
+        case IntegerColumn() if label.max - label.min >= LARGEST_CATEGORY_COUNT:
+            raise ValueError(f"task = 'classes' has at most {LARGEST_CATEGORY_COUNT} classes")
+        case NumberColumn():
+            raise ValueError("task = 'classes' needs a label of type 'category' or 'integer'")
+        case _:
+            pass

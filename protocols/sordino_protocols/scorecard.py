@@ -1,45 +1,62 @@
-"""Accuracy and AUC from a noisy histogram of scores: all that a federation sees of its evaluation.
+"""How good a model is, from a noisy table of counts: all that a federation sees of its evaluation.
 
-Both are ratios of noisy sums, and at a small epsilon the noise is as large as the counts. So the
-intervals do not trust the ratio: they hold every value that the noisy numbers do not contradict
-(Fieller 1954). They cover the privacy noise and the accident of which records were held out. Noise
-that drowns the counts gives the interval [0, 1], not a narrow one around a wrong value.
+Each task has its own table and its own figures; the intervals are those of `noisy_ratios`. A table
+may be one site's or a sum over sites.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_protocols.errors import InputError
+from sordino_protocols.noisy_ratios import (
+    Estimate,
+    Excess,
+    candidates_up_to,
+    cell_variance,
+    estimate,
+    mean_excess,
+    mean_of_independent,
+)
+from sordino_protocols.plan import LossName
 
-_CANDIDATES = np.linspace(0, 1, 1001)
-# Rounding to whole counts adds the variance of a uniform error of width 1.
-_ROUNDING_VARIANCE = 1 / 12
+__all__ = [
+    "LARGEST_ERROR",
+    "ClassScorecard",
+    "ErrorScorecard",
+    "Estimate",
+    "Figure",
+    "Scorecard",
+    "TaskScorecard",
+    "class_scorecard",
+    "error_scorecard",
+    "figures",
+    "scorecard",
+    "task_scorecard",
+]
 
-NoisyHistogram = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
+LARGEST_ERROR = 2.0
+"""The largest error that a prediction can have: the width of the range of a scaled label."""
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with an interval that holds the truth with the scorecard's confidence."""
-
-    value: float
-    lower: float
-    upper: float
+NoisyTable = npt.NDArray[np.float64]
+Figure = Literal[
+    "accuracy", "auc", "balanced_accuracy", "mean_absolute_error", "root_mean_squared_error"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """How good a model is on held-out records, as far as the noise lets one say.
+    """How good a model of two classes is on held-out units, as far as the noise lets one say.
 
     Attributes:
-        accuracy: share of records on the right side of a score of one half.
-        auc: probability that a positive record scores higher than a negative one; a tie, which
-            here is the same bin, counts half.
+        accuracy: share of units on the right side of a score of one half.
+        auc: probability that a positive unit scores higher than a negative one; a tie, which here
+            is the same bin, counts half.
         confidence: of each interval alone.
     """
 
@@ -48,94 +65,201 @@ class Scorecard:
     confidence: float
 
 
-def scorecard(histogram: NoisyHistogram, *, noise_std: float, confidence: float) -> Scorecard:
-    """Read accuracy and AUC off a noisy histogram.
+@dataclass(frozen=True, slots=True)
+class ClassScorecard:
+    """How good a model of several classes is.
+
+    Attributes:
+        accuracy: share of units whose largest output is that of their class.
+        balanced_accuracy: mean of the recalls; a class without held-out units counts as unknown.
+        recalls: the same share among the units of each class.
+        confidence: of each interval alone.
+    """
+
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    recalls: tuple[Estimate, ...]
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorScorecard:
+    """How good a model of a number is, in units of the scaled label.
+
+    Predictions are outputs kept in [-1, 1], as labels are. The table knows each error up to half a
+    bin, so the intervals reach half a bin further than noise and chance do.
+
+    Attributes:
+        mean_absolute_error: of the units.
+        root_mean_squared_error: of the units.
+        confidence: of each interval alone.
+    """
+
+    mean_absolute_error: Estimate
+    root_mean_squared_error: Estimate
+    confidence: float
+
+
+TaskScorecard = Scorecard | ClassScorecard | ErrorScorecard
+
+
+def task_scorecard(
+    loss: LossName, table: NoisyTable, *, noise_std: float, confidence: float
+) -> TaskScorecard:
+    """Read what the table of a task shows; arguments as of `scorecard`.
+
+    Raises:
+        InputError: a table that no evaluation of this loss gives, or as `scorecard`.
+    """
+    match loss:
+        case "binary":
+            return scorecard(table, noise_std=noise_std, confidence=confidence)
+        case "cross_entropy":
+            return class_scorecard(table, noise_std=noise_std, confidence=confidence)
+        case "squared":
+            return error_scorecard(table, noise_std=noise_std, confidence=confidence)
+
+
+def figures(card: TaskScorecard) -> Mapping[Figure, Estimate]:
+    """The card's figures by name, the most telling first; recalls excepted."""
+    match card:
+        case Scorecard():
+            return {"accuracy": card.accuracy, "auc": card.auc}
+        case ClassScorecard():
+            return {"accuracy": card.accuracy, "balanced_accuracy": card.balanced_accuracy}
+        case ErrorScorecard():
+            return {
+                "mean_absolute_error": card.mean_absolute_error,
+                "root_mean_squared_error": card.root_mean_squared_error,
+            }
+
+
+def scorecard(histogram: NoisyTable, *, noise_std: float, confidence: float) -> Scorecard:
+    """Read accuracy and AUC off a noisy histogram of scores.
 
     Args:
         histogram: [2, bins], negative class first; a sum over sites is fine.
         noise_std: standard deviation of the noise on every cell. Over k sites that add the same
-            noise, sqrt(k) times one site's. 0 for an exact histogram.
+            noise, sqrt(k) times one site's. 0 for exact counts.
         confidence: of each interval, in (0, 1).
 
     Raises:
         InputError: a shape that is not [2, even number of bins] (one half must be an edge), values
             that are not finite, or noise or confidence out of range.
     """
-    _check(histogram, noise_std, confidence)
-    variance = noise_std**2 + (_ROUNDING_VARIANCE if noise_std > 0 else 0.0)
-    width = NormalDist().inv_cdf((1 + confidence) / 2)
+    width = _checked(histogram, noise_std, confidence)
+    if histogram.shape[0] != 2:  # noqa: PLR2004
+        raise InputError(f"histogram has shape {histogram.shape}; expected [2, bins]")
+    bins = histogram.shape[1]
+    if bins < 2 or bins % 2:  # noqa: PLR2004
+        raise InputError(f"histogram has {bins} bins; expected an even number")
+    variance = cell_variance(noise_std)
+    is_right = np.zeros((2, bins))
+    is_right[0, : bins // 2] = is_right[1, bins // 2 :] = 1
     return Scorecard(
-        accuracy=_estimate(_accuracy_excess(histogram, variance), width),
-        auc=_estimate(_auc_excess(histogram, variance), width),
+        accuracy=_share(histogram, is_right, variance, width),
+        auc=estimate(_auc_excess(histogram, variance), width),
         confidence=confidence,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Excess:
-    """For each candidate: a number that is zero on average at the truth, and its variance."""
+def class_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -> ClassScorecard:
+    """Read accuracy and recalls off a noisy table of wrong and right answers.
 
-    distance: Vector
-    variance: Vector
+    Args:
+        table: [classes, 2], wrong answers first.
+        noise_std: as for `scorecard`.
+        confidence: as for `scorecard`.
 
-
-def _estimate(excess: _Excess, width: float) -> Estimate:
-    """Invert the test "the truth is this candidate".
-
-    Candidates `width` standard deviations away or less are kept; the interval is their hull,
-    widened by one step.
+    Raises:
+        InputError: a shape that is not [classes, 2], or as `scorecard`.
     """
-    # The distance is linear in the candidate: the first is the numerator, this the denominator.
-    total = excess.distance[0] - excess.distance[-1]
-    # Without a positive count there is no ratio to speak of; the interval says so.
-    value = float(np.clip(excess.distance[0] / total, 0, 1)) if total > 0 else 0.5
-    kept = np.flatnonzero(np.abs(excess.distance) <= width * np.sqrt(excess.variance))
-    if len(kept) == 0:
-        return Estimate(value, 0.0, 1.0)
-    first, last = max(kept[0] - 1, 0), min(kept[-1] + 1, len(_CANDIDATES) - 1)
-    lower, upper = float(_CANDIDATES[first]), float(_CANDIDATES[last])
-    return Estimate(value, min(lower, value), max(upper, value))
-
-
-def _accuracy_excess(histogram: NoisyHistogram, variance: float) -> _Excess:
-    """Right answers minus the candidate times all answers."""
-    bins = histogram.shape[1]
-    right = float(histogram[0, : bins // 2].sum() + histogram[1, bins // 2 :].sum())
-    wrong = float(histogram.sum()) - right
-    # A right answer adds 1 - candidate, a wrong one -candidate; so does the noise in each cell.
-    squares = np.stack([(1 - _CANDIDATES) ** 2, _CANDIDATES**2])
-    counted = np.maximum(right * squares[0] + wrong * squares[1], 0)
-    return _Excess(
-        distance=right - _CANDIDATES * (right + wrong),
-        variance=counted + variance * bins * squares.sum(axis=0),
+    width = _checked(table, noise_std, confidence)
+    if table.shape[0] < 2 or table.shape[1] != 2:  # noqa: PLR2004
+        raise InputError(f"table has shape {table.shape}; expected [classes, 2]")
+    variance, is_right = cell_variance(noise_std), np.array([[0.0, 1.0]])
+    recalls = tuple(_share(row[np.newaxis], is_right, variance, width) for row in table)
+    return ClassScorecard(
+        accuracy=_share(table, np.repeat(is_right, len(table), axis=0), variance, width),
+        balanced_accuracy=mean_of_independent(recalls),
+        recalls=recalls,
+        confidence=confidence,
     )
 
 
-def _auc_excess(histogram: NoisyHistogram, variance: float) -> _Excess:
+def error_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -> ErrorScorecard:
+    """Read the sizes of errors off a noisy histogram of them.
+
+    Args:
+        table: [1, bins] over [0, `LARGEST_ERROR`].
+        noise_std: as for `scorecard`.
+        confidence: as for `scorecard`.
+
+    Raises:
+        InputError: a shape that is not [1, bins], or as `scorecard`.
+    """
+    width = _checked(table, noise_std, confidence)
+    if table.shape[0] != 1 or table.shape[1] < 2:  # noqa: PLR2004
+        raise InputError(f"table has shape {table.shape}; expected [1, bins]")
+    counts, variance = table[0], cell_variance(noise_std)
+    half_bin = LARGEST_ERROR / len(counts) / 2
+    centres = np.linspace(half_bin, LARGEST_ERROR - half_bin, len(counts))
+    candidates = candidates_up_to(LARGEST_ERROR)
+    mean = estimate(mean_excess(counts, centres, candidates=candidates, variance=variance), width)
+    square = estimate(
+        mean_excess(counts, centres**2, candidates=candidates**2, variance=variance), width
+    )
+    root = Estimate(*(math.sqrt(end) for end in (square.value, square.lower, square.upper)))
+    # Errors are half a bin from their bin's centre at most, and so are both means (Minkowski).
+    return ErrorScorecard(
+        mean_absolute_error=_widened(mean, half_bin),
+        root_mean_squared_error=_widened(root, half_bin),
+        confidence=confidence,
+    )
+
+
+def _share(counts: NoisyTable, is_right: NoisyTable, variance: float, width: float) -> Estimate:
+    """The share of units in the cells where `is_right` is 1."""
+    candidates = candidates_up_to(1.0)
+    return estimate(
+        mean_excess(counts.ravel(), is_right.ravel(), candidates=candidates, variance=variance),
+        width,
+    )
+
+
+def _widened(found: Estimate, margin: float) -> Estimate:
+    lower, upper = max(found.lower - margin, 0.0), min(found.upper + margin, LARGEST_ERROR)
+    return Estimate(found.value, lower, upper)
+
+
+def _auc_excess(histogram: NoisyTable, variance: float) -> Excess:
     """Ordered pairs minus the candidate times all pairs; bilinear in the counts."""
+    candidates = candidates_up_to(1.0)
     negative, positive = histogram
     bins = len(negative)
     # [positive's bin, negative's bin]: 1 where the positive scores higher, half at a tie.
     wins = np.tri(bins, k=-1) + np.eye(bins) / 2
     # [candidate, bin]: what one more positive, or negative, in the bin would add.
-    of_positive = wins @ negative - np.outer(_CANDIDATES, np.full(bins, negative.sum()))
-    of_negative = positive @ wins - np.outer(_CANDIDATES, np.full(bins, positive.sum()))
+    of_positive = wins @ negative - np.outer(candidates, np.full(bins, negative.sum()))
+    of_negative = positive @ wins - np.outer(candidates, np.full(bins, positive.sum()))
     counted = np.maximum(of_positive**2 @ positive + of_negative**2 @ negative, 0)
     noised = variance * ((of_positive**2).sum(axis=1) + (of_negative**2).sum(axis=1))
-    squares = (wins**2).sum() - 2 * _CANDIDATES * wins.sum() + (_CANDIDATES * bins) ** 2
-    return _Excess(
-        distance=of_positive @ positive, variance=counted + noised + variance**2 * squares
+    squares = (wins**2).sum() - 2 * candidates * wins.sum() + (candidates * bins) ** 2
+    return Excess(
+        candidates,
+        distance=of_positive @ positive,
+        variance=counted + noised + variance**2 * squares,
     )
 
 
-def _check(histogram: NoisyHistogram, noise_std: float, confidence: float) -> None:
-    if histogram.ndim != 2 or histogram.shape[0] != 2:  # noqa: PLR2004
-        raise InputError(f"histogram has shape {histogram.shape}; expected [2, bins]")
-    if histogram.shape[1] < 2 or histogram.shape[1] % 2:  # noqa: PLR2004
-        raise InputError(f"histogram has {histogram.shape[1]} bins; expected an even number")
-    if not np.isfinite(histogram).all():
-        raise InputError("histogram holds a value that is not finite")
+def _checked(table: NoisyTable, noise_std: float, confidence: float) -> float:
+    """How many standard deviations an interval reaches."""
+    if table.ndim != 2:  # noqa: PLR2004
+        raise InputError(f"table has shape {table.shape}; expected two axes")
+    if not np.isfinite(table).all():
+        raise InputError("the table holds a value that is not finite")
     if not (math.isfinite(noise_std) and noise_std >= 0):
         raise InputError(f"noise_std is {noise_std}; expected >= 0")
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; expected between 0 and 1")
+    return NormalDist().inv_cdf((1 + confidence) / 2)

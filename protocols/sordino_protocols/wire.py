@@ -1,10 +1,11 @@
 """Messages to signed bytes and back: the one place that checks bytes from outside.
 
 An envelope is `SRDN`, a version byte, the header's length (4 bytes, big-endian), the header
-(canonical JSON), the payload (float32, little-endian) and an Ed25519 signature over the header,
-which holds the payload's hash. Bytes are trusted in this order and no further: size, frame,
-canonical form, sender, signature, payload hash, exact fields, exact types, finiteness. Whether the
-sender may say this, now, is decided by whoever receives the message.
+(canonical JSON), the payload and an Ed25519 signature over the header, which holds the payload's
+hash. The payload has the message's vectors (float32, little-endian), one behind the other; the
+header has their lengths. Bytes are trusted in this order and no further: size, frame, canonical
+form, sender, signature, payload hash, exact fields, exact types, finiteness. Whether the sender may
+say this, now, is decided by whoever receives the message.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from sordino_protocols.messages import (
     Evaluate,
     Evaluation,
     Inquire,
+    Measure,
     Message,
     Quote,
     Receipt,
@@ -35,6 +37,7 @@ from sordino_protocols.messages import (
     Refused,
     RoundPlan,
     Settle,
+    Statistics,
     Update,
     Vector,
 )
@@ -43,7 +46,7 @@ from sordino_protocols.signing import SIGNATURE_BYTES, Signer, TrustStore, canon
 _MAGIC = b"SRDN"
 _FRAME = struct.Struct(">4sBI")
 _LARGEST_HEADER = 4 * 1024 * 1024
-_SIGNED_PREFIX = b"sordino/wire/1\n"
+_SIGNED_PREFIX = b"sordino/wire/2\n"
 _SIGNED_JOB_KEYS = {"body", "submitter", "signature", "purpose", "nonce"}
 _HEADER_KEYS = {"type", "sender", "fields", "payload"}
 # Run ids become names of files.
@@ -56,11 +59,13 @@ _DTYPE = np.dtype("<f4")
 _TYPES: Mapping[str, type[Message]] = {
     "inquire": Inquire,
     "admit": Admit,
+    "measure": Measure,
     "round_plan": RoundPlan,
     "evaluate": Evaluate,
     "settle": Settle,
     "quote": Quote,
     "admission": Admission,
+    "statistics": Statistics,
     "update": Update,
     "evaluation": Evaluation,
     "receipt": Receipt,
@@ -98,13 +103,15 @@ class Opened:
 
 def seal(message: Message, signer: Signer) -> bytes:
     """Encode and sign a message. The same message and key give the same bytes."""
-    payload = b""
+    vectors: list[bytes] = []
     fields: dict[str, object] = {}
     for name, value in _values(message):
         if isinstance(value, np.ndarray):
-            payload = np.ascontiguousarray(value, dtype=_DTYPE).tobytes()
+            vectors.append(np.ascontiguousarray(value, dtype=_DTYPE).tobytes())
+            fields[name] = value.size
         else:
             fields[name] = _to_json(value)
+    payload = b"".join(vectors)
     header = canonical_json(
         {
             "type": _NAMES[type(message)],
@@ -170,14 +177,11 @@ def _header(header: bytes) -> dict[str, object]:
 
 def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
     readers = _readers(kind)
-    scalars = {name: read for name, read in readers.items() if read is not _read_vector}
-    if not isinstance(raw, dict) or set(raw) != set(scalars):
-        raise _malformed(f"{_NAMES[kind]} must have exactly the fields {sorted(scalars)}")
-    values = {name: read(raw[name]) for name, read in scalars.items()}
-    vectors = [name for name in readers if name not in scalars]
-    if payload and not vectors:
-        raise _malformed(f"{_NAMES[kind]} has no payload")
-    values |= {name: _read_vector(payload) for name in vectors}
+    if not isinstance(raw, dict) or set(raw) != set(readers):
+        raise _malformed(f"{_NAMES[kind]} must have exactly the fields {sorted(readers)}")
+    values = {name: read(raw[name]) for name, read in readers.items()}
+    lengths = {name: _length(raw[name]) for name, read in readers.items() if read is _length}
+    values |= _vectors(lengths, payload)
     run_id = values["run_id"]
     # A site that could not read a request cannot say which run it refuses.
     is_anonymous = kind is Refused and run_id == ""
@@ -215,19 +219,31 @@ def _readers(kind: type[Message]) -> Mapping[str, Callable[[object], object]]:
         SignedJob: _signed_job,
         Refusal: _refusal,
         Refusal | None: lambda raw: None if raw is None else _refusal(raw),
-        Vector: _read_vector,
+        Vector: _length,
     }
     hints = typing.get_type_hints(kind)
     return {each.name: known[hints[each.name]] for each in dataclasses.fields(kind)}
 
 
-def _read_vector(payload: object) -> Vector:
-    if not isinstance(payload, bytes) or len(payload) % _DTYPE.itemsize:
-        raise _malformed("the payload is no vector of float32")
-    vector = np.frombuffer(payload, dtype=_DTYPE)
-    if not np.isfinite(vector).all():
-        raise UnreadableError(Refusal.NOT_FINITE, "the vector has values that are not finite")
-    return vector
+def _vectors(lengths: Mapping[str, int], payload: bytes) -> dict[str, Vector]:
+    """The payload's vectors, in the order of the message's fields."""
+    if sum(lengths.values()) * _DTYPE.itemsize != len(payload):
+        raise _malformed("the payload has not the vectors that the header says")
+    values = np.frombuffer(payload, dtype=_DTYPE)
+    if not np.isfinite(values).all():
+        raise UnreadableError(Refusal.NOT_FINITE, "a vector has values that are not finite")
+    vectors, start = {}, 0
+    for name, length in lengths.items():
+        vectors[name] = values[start : start + length]
+        start += length
+    return vectors
+
+
+def _length(raw: object) -> int:
+    length = _integer(raw)
+    if length < 0:
+        raise _malformed("a vector's length must not be negative")
+    return length
 
 
 def _text(raw: object) -> str:

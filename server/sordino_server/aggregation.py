@@ -1,4 +1,4 @@
-"""From the sites' noisy sums to the next weights: pure functions on arrays.
+"""From the sites' releases to what a cohort released together: pure functions on arrays.
 
 Every input is already private, so nothing here costs privacy; what must stay true is that one
 site's bytes cannot poison the model unseen. An update is refused when it is not finite or longer
@@ -8,92 +8,163 @@ than clipping and noise can make it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
 
+from sordino_protocols.clipping import AdaptiveClipping
 from sordino_protocols.errors import PeerError
+from sordino_protocols.local_training import LocalAdam, LocalSgd
 from sordino_protocols.models import FloatVector
-from sordino_protocols.optimizer import ServerOptimizer
 from sordino_protocols.plan import TrainingPlan
 
 # A declared order of magnitude may be off by half an order, and still be one.
 _HALF_AN_ORDER = math.sqrt(10)
-# ln of 1e9: an honest update passes the bound except with probability 1e-9.
+# ln of 1e9: an honest update passes the bounds except with probability 1e-9.
 _TAIL = 9 * math.log(10)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerState:
-    """What the server carries from round to round; all of it is public.
+class CohortRelease:
+    """What the sites that answered a round released together.
 
     Attributes:
-        weights: flat model parameters, then one zero a lane: what the next round starts from.
-        velocity: the running step of the momentum, as long as `weights`.
-        average: mean of the weights of the rounds that count for it, as long as `weights`.
-        average_count: how many rounds that mean is over.
-        rounds_done: rounds taken.
+        total: summed over the sites, as long as the weights. Under `update` "delta" the model's
+            part of each site is first multiplied with its units.
+        units: declared order of magnitude, summed over the sites.
+        sites: how many they are.
     """
 
-    weights: FloatVector
-    velocity: FloatVector
-    average: FloatVector
-    average_count: int
-    rounds_done: int
+    total: FloatVector
+    units: int
+    sites: int
 
 
-def initial_state(model_weights: FloatVector, *, lanes: int) -> ServerState:
-    """The state before the first round, from the model's own initial parameters."""
-    weights = np.concatenate([model_weights, np.zeros(lanes)])
-    return ServerState(weights, np.zeros_like(weights), np.zeros_like(weights), 0, 0)
+def clipping_norm_at(weights: FloatVector, plan: TrainingPlan) -> float:
+    """The clipping norm C of a round that starts from these weights: the same at every site.
+
+    Args:
+        weights: of the model, the threshold and the lanes, in any floating-point type.
+        plan: what the sites run.
+    """
+    if not isinstance(plan.clipping, AdaptiveClipping):
+        return plan.clipping_norm
+    threshold = float(weights[len(weights) - plan.extra_coordinates])
+    return plan.clipping.norm(plan.clipping_norm, threshold)
 
 
 def check_update(
-    vector: FloatVector, plan: TrainingPlan, *, dimension: int, expected_batch_size: float
+    vector: FloatVector,
+    plan: TrainingPlan,
+    *,
+    dimension: int,
+    expected_batch_size: float,
+    clipping_norm: float,
 ) -> None:
     """Refuse an update that no honest site would send.
+
+    An honest one passes except with probability 1e-9, whatever the records are.
 
     Args:
         vector: one site's release of one round.
         plan: what the site had to run.
-        dimension: model parameters and lanes together.
+        dimension: length of the weights: model, threshold and lanes.
         expected_batch_size: the site's sampling rate times its declared order of magnitude.
+        clipping_norm: of this round, from `clipping_norm_at`.
 
     Raises:
         PeerError: wrong shape or dtype, a value that is not finite, or a norm above
-            `largest_plausible_norm`.
+            `largest_plausible_norm` or `largest_plausible_delta`.
     """
     if vector.shape != (dimension,) or vector.dtype != np.float64:
         raise PeerError(f"update is {vector.dtype}{vector.shape}; expected float64({dimension},)")
     if not np.isfinite(vector).all():
         raise PeerError("update holds a value that is not finite")
-    with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(vector))
-    largest = largest_plausible_norm(plan, dimension, expected_batch_size=expected_batch_size)
-    if not norm <= largest:
-        raise PeerError(f"update has norm {norm:.6g}; clip and noise give at most {largest:.6g}")
+    sums = vector
+    if plan.update == "delta":
+        model = dimension - plan.extra_coordinates
+        sums = vector[model:]
+        largest = largest_plausible_delta(
+            plan, model, expected_batch_size=expected_batch_size, clipping_norm=clipping_norm
+        )
+        _require_at_most(largest, vector[:model], "the change of the model")
+    largest = largest_plausible_norm(
+        plan, len(sums), expected_batch_size=expected_batch_size, clipping_norm=clipping_norm
+    )
+    _require_at_most(largest, sums, "update")
 
 
 def largest_plausible_norm(
-    plan: TrainingPlan, dimension: int, *, expected_batch_size: float
+    plan: TrainingPlan, dimension: int, *, expected_batch_size: float, clipping_norm: float
 ) -> float:
-    """A norm that one honest round of one site exceeds with probability below 1e-9.
+    """A norm that `dimension` coordinates of one honest round's noisy sums do not exceed.
 
     It adds up the clipped contributions of the largest plausible Poisson batch (Chernoff), of one
     canary in each lane, and the norm of the noise (Laurent & Massart 2000, lemma 1). A site may
-    hold half an order of magnitude more units than it declared.
+    hold half an order of magnitude more units than it declared. Together with
+    `largest_plausible_delta` it is wrong with probability below 1e-9.
 
     Args:
         plan: what the site had to run.
-        dimension: model parameters and lanes together.
+        dimension: number of coordinates.
         expected_batch_size: the site's sampling rate times its declared order of magnitude.
+        clipping_norm: of this round.
     """
-    tail = _TAIL + math.log(2 * plan.local_steps)
-    mean = _HALF_AN_ORDER * expected_batch_size
-    largest_batch = mean + math.sqrt(2 * mean * tail) + tail
-    clipped = plan.local_steps * plan.clipping_norm * (largest_batch + math.sqrt(plan.lanes))
-    noise = plan.noise_std * math.sqrt(plan.local_steps)
-    return clipped + noise * (math.sqrt(dimension) + math.sqrt(2 * tail))
+    batch = _largest_batch(plan, expected_batch_size) + math.sqrt(plan.lanes)
+    noise = math.sqrt(plan.local_steps) * _noise_norm(plan, dimension)
+    return clipping_norm * (plan.local_steps * batch + noise)
+
+
+def largest_plausible_delta(
+    plan: TrainingPlan, dimension: int, *, expected_batch_size: float, clipping_norm: float
+) -> float:
+    """A norm that the model's part of one honest delta does not exceed.
+
+    With momentum m, the sum of step j of t goes into the t - j + 1 last steps: its factor is
+    (1 - m^(t - j + 1)) / (1 - m). A step of Adam is a weighted mean of the gradients over a root
+    that is at least `stability`; the bound is as loose as that root can be small, because an
+    honest second moment that is all noise leaves no more than `stability`.
+
+    Args:
+        plan: what the site had to run.
+        dimension: number of the model's parameters.
+        expected_batch_size: the site's sampling rate times its declared order of magnitude.
+        clipping_norm: of this round.
+    """
+    batch, noise = _largest_batch(plan, expected_batch_size), _noise_norm(plan, dimension)
+    scale = plan.local_learning_rate * clipping_norm / expected_batch_size
+    match plan.local_optimizer:
+        case LocalSgd(momentum=momentum):
+            left = np.arange(plan.local_steps, 0, -1)
+            factors = (1 - momentum**left) / (1 - momentum)
+            return scale * (float(factors.sum()) * batch + float(np.linalg.norm(factors)) * noise)
+        case LocalAdam(stability=stability):
+            return scale * plan.local_steps * (batch + noise) / stability
+        case _:
+            assert_never(plan.local_optimizer)
+
+
+def aggregate(
+    updates: Sequence[FloatVector], units: Sequence[int], plan: TrainingPlan
+) -> CohortRelease:
+    """What a round's sites released together, the same in whatever order they answered.
+
+    Args:
+        updates: one a site.
+        units: their declared orders of magnitude, in the same order.
+        plan: decides whether updates are sums or deltas.
+
+    Raises:
+        ValueError: no update, or lengths that do not fit.
+    """
+    if len(units) != len(updates):
+        raise ValueError(f"{len(updates)} updates of {len(units)} sites")
+    if plan.update == "delta":
+        updates = [
+            _weighted(update, number, plan) for update, number in zip(updates, units, strict=True)
+        ]
+    return CohortRelease(sum_updates(updates), sum(units), len(updates))
 
 
 def sum_updates(updates: Sequence[FloatVector]) -> FloatVector:
@@ -111,48 +182,60 @@ def sum_updates(updates: Sequence[FloatVector]) -> FloatVector:
     return np.asarray(stacked.sum(axis=0), dtype=np.float64)
 
 
-def advance(
-    state: ServerState,
-    noisy_sum: FloatVector,
-    *,
-    plan: TrainingPlan,
-    expected_units: float,
-    optimizer: ServerOptimizer,
-) -> ServerState:
-    """Take one step of the server's optimiser.
+def mean_gradient(release: CohortRelease, plan: TrainingPlan) -> FloatVector:
+    """The model's noisy mean gradient, summed over a round's steps; of deltas, minus their mean.
 
-    Args:
-        state: before the round.
-        noisy_sum: the cohort's summed updates, as long as `state.weights`.
-        plan: rounds and lanes. A lane's gradient does not depend on its weight, which stays zero.
-        expected_units: a public constant: sampling rate times the declared order of magnitude,
-            summed over the sites that answered.
-        optimizer: learning rate, momentum and averaging.
-
-    Returns:
-        The state after the round.
+    Sites count by their public orders of magnitude, never by the size of a batch.
 
     Raises:
-        ValueError: a length or the constant does not fit, or the run has no further round.
+        ValueError: the public constant is not positive.
     """
-    if noisy_sum.shape != state.weights.shape:
-        raise ValueError(f"sum has shape {noisy_sum.shape}; weights {state.weights.shape}")
-    if not (math.isfinite(expected_units) and expected_units > 0):
-        raise ValueError(f"expected_units is {expected_units}; expected > 0")
-    if state.rounds_done >= plan.rounds:
-        raise ValueError(f"all {plan.rounds} rounds are done")
-    gradient = noisy_sum / expected_units
-    gradient[len(gradient) - plan.lanes :] = 0
-    velocity = optimizer.momentum * state.velocity + gradient
-    weights = state.weights - optimizer.learning_rate * velocity
-    average, count = state.average, state.average_count
-    if state.rounds_done >= optimizer.average_from * plan.rounds:
-        count += 1
-        average = average + (weights - average) / count
-    return ServerState(weights, velocity, average, count, state.rounds_done + 1)
+    dimension = len(release.total) - plan.extra_coordinates
+    if release.units < 1:
+        raise ValueError(f"the sites' units are {release.units}; expected at least 1")
+    if plan.update == "delta":
+        return -release.total[:dimension] / release.units
+    return release.total[:dimension] / (plan.sampling_rate * release.units)
 
 
-def released_weights(state: ServerState, *, lanes: int) -> FloatVector:
-    """The model a run ends with: the average where there is one, lanes taken off."""
-    weights = state.average if state.average_count else state.weights
-    return weights[: len(weights) - lanes].copy()
+def gradient_noise_variance(
+    plan: TrainingPlan, *, sites: int, units: int, clipping_norm: float
+) -> float:
+    """The variance of the noise on one coordinate of `mean_gradient`, of sums and not of deltas.
+
+    Args:
+        plan: what the sites ran.
+        sites: how many answered, each with noise of its own.
+        units: their summed declared orders of magnitude.
+        clipping_norm: of the round.
+    """
+    std = plan.noise_multiplier * clipping_norm / (plan.sampling_rate * units)
+    return sites * plan.local_steps * std**2
+
+
+def _weighted(update: FloatVector, units: int, plan: TrainingPlan) -> FloatVector:
+    weighted = update.copy()
+    weighted[: len(update) - plan.extra_coordinates] *= units
+    return weighted
+
+
+def _require_at_most(largest: float, part: FloatVector, name: str) -> None:
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(part))
+    if not norm <= largest:
+        raise PeerError(f"{name} has norm {norm:.6g}; clip and noise give at most {largest:.6g}")
+
+
+def _tail(plan: TrainingPlan) -> float:
+    """Of each of at most `2 * local_steps + 2` bounds on a batch or on noise that a check uses."""
+    return _TAIL + math.log(2 * plan.local_steps + 2)
+
+
+def _largest_batch(plan: TrainingPlan, expected_batch_size: float) -> float:
+    tail, mean = _tail(plan), _HALF_AN_ORDER * expected_batch_size
+    return mean + math.sqrt(2 * mean * tail) + tail
+
+
+def _noise_norm(plan: TrainingPlan, dimension: int) -> float:
+    """Of one step's noise, in units of the clipping norm."""
+    return plan.noise_multiplier * (math.sqrt(dimension) + math.sqrt(2 * _tail(plan)))

@@ -8,16 +8,16 @@ to hold budget for it is told that it may let go.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from sordino_protocols.accounting import epsilon_by_pld
-from sordino_protocols.errors import ExitCode, InputError, PeerError, SordinoError
+from sordino_protocols.errors import ExitCode, InputError, SordinoError
+from sordino_protocols.feature_statistics import make_scaling
 from sordino_protocols.job import Job
 from sordino_protocols.messages import (
     Admission,
@@ -25,44 +25,44 @@ from sordino_protocols.messages import (
     Evaluate,
     Evaluation,
     Inquire,
+    Measure,
     Receipt,
     Refusal,
     Reply,
     Request,
     RoundPlan,
     Settle,
+    Statistics,
     Update,
+    Vector,
 )
 from sordino_protocols.models import initial_weights
-from sordino_protocols.privacy import PoissonGaussian
+from sordino_protocols.optimizer import SgldOptimizer
+from sordino_protocols.plan import StatisticsPlan
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent, RunState
-from sordino_protocols.scorecard import scorecard
-from sordino_server.aggregation import (
-    ServerState,
-    advance,
-    check_update,
-    initial_state,
-    released_weights,
-    sum_updates,
+from sordino_server.acceptance import (
+    accept_admission,
+    accept_evaluation,
+    accept_receipt,
+    accept_statistics,
+    accept_update,
 )
+from sordino_server.admitted import Admitted, read_admitted
+from sordino_server.aggregation import aggregate, clipping_norm_at, sum_updates
+from sordino_server.evaluating import evaluation_facts
 from sordino_server.inquiry import inquire
-from sordino_server.plausibility import check_admission, check_histogram, check_same_columns
+from sordino_server.langevin import check_temperature
+from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
+from sordino_server.plausibility import check_same_columns
 from sordino_server.runs import ADMISSIONS, EVALUATION, QUOTES, STATEMENT, RunDirectory
 from sordino_server.statement import (
-    AdmissionFacts,
     Admissions,
     EvaluationFacts,
     Statement,
-    evaluation_facts,
+    admission_facts,
     receipt_facts,
 )
-from sordino_server.strategy import (
-    ImplausibleError,
-    Outcome,
-    Patience,
-    Rejection,
-    Strategy,
-)
+from sordino_server.strategy import Outcome, Patience, Strategy
 
 MOST_ATTEMPTS = 5
 """How often a run is started that gets no further; after that it is only wound up."""
@@ -141,6 +141,8 @@ class Coordinator:
                 self._start()
             case RunState.ADMITTING:
                 self._admit()
+            case RunState.MEASURING if self._plan.statistics is not None:
+                self._measure(self._plan.statistics)
             case RunState.TRAINING:
                 self._rounds()
             case RunState.EVALUATING:
@@ -179,36 +181,50 @@ class Coordinator:
 
     def _admit(self) -> None:
         request = Admit(self._run.run_id, self._signed)
-
-        def check(_site: str, reply: Admission) -> None:
-            if reply.job_digest != self._signed.digest:
-                raise ImplausibleError(Rejection.MALFORMED, "admitted another job")
-            _believe(lambda: check_admission(reply), Rejection.IMPLAUSIBLE)
-
+        check = accept_admission(self._signed.digest, self._plan)
         outcome = self._ask(self._cohort(), request, Admission, check=check)
         check_same_columns(outcome.answers)
-        admissions = {
-            site: AdmissionFacts(
-                order_of_magnitude=each.order_of_magnitude,
-                feature_count=each.feature_count,
-                coins_commitment=each.coins_commitment,
-                ledger_head=each.ledger_head,
-            )
-            for site, each in outcome.answers.items()
-        }
+        admissions = {site: admission_facts(each) for site, each in outcome.answers.items()}
+        self._check_temperature([facts.order_of_magnitude for facts in admissions.values()])
         self._run.save(ADMISSIONS, Admissions(sites=admissions))
         refused = {site: refusal.value for site, refusal in outcome.refusals.items()}
-        self._run.advance(RunEvent.ADMITTED, sites=sorted(admissions), refused=refused)
+        to_measure = self._plan.statistics is not None
+        event = RunEvent.ADMITTED_TO_MEASURE if to_measure else RunEvent.ADMITTED
+        self._run.advance(event, sites=sorted(admissions), refused=refused)
+
+    def _check_temperature(self, units: list[int]) -> None:
+        """Refuse what the optimiser cannot do with these sites, before anything is paid."""
+        file, plan = self._job.file, self._plan.training
+        if isinstance(file.optimizer, SgldOptimizer):
+            check_temperature(file.optimizer, plan, units=units, quorum=file.cohort.quorum)
+
+    def _measure(self, plan: StatisticsPlan) -> None:
+        """Learn how to scale the features."""
+        admitted = read_admitted(self._run)
+        request = Measure(self._run.run_id, self._signed.digest)
+        check = accept_statistics(self._signed.digest, plan, admitted)
+        outcome = self._ask(admitted.sites, request, Statistics, check=check)
+        totals = sum_updates([each.vector.astype(np.float64) for each in outcome.answers.values()])
+        sites = len(outcome.answers)
+        scaling = make_scaling(plan, totals, sites=sites, measured=admitted.measured)
+        # Before the state: after a crash in between the sites send the same bytes again.
+        self._run.save_scaling(scaling)
+        self._run.advance(RunEvent.MEASURED, sites=sorted(outcome.answers))
+
+    def _scaling(self) -> Vector:
+        scaling = self._run.scaling()
+        return np.zeros(0, dtype=np.float32) if scaling is None else scaling.vector()
 
     def _rounds(self) -> None:
-        admitted = Admitted.read(self._run)
+        admitted = read_admitted(self._run)
         state = self._run.checkpoint() or self._initial(admitted)
         with ThreadPoolExecutor(1) as accountant:
             while state.rounds_done < self._plan.training.rounds:
                 number = state.rounds_done + 1
                 spent = accountant.submit(_epsilon_after, self._job, number)
                 started = time.monotonic()
-                state, outcome = self._round(number, state, admitted)
+                before = state
+                state, outcome = self._round(number, before, admitted)
                 # Before the checkpoint: after a crash in between the round is asked, and logged,
                 # again, and the later entry holds.
                 self._run.record(
@@ -218,91 +234,69 @@ class Coordinator:
                     participants=sorted(outcome.answers),
                     rejections={site: each.value for site, each in outcome.rejections.items()},
                     refusals={site: each.value for site, each in outcome.refusals.items()},
-                    update_norm=float(np.linalg.norm(state.velocity)),
+                    update_norm=float(np.linalg.norm(state.weights - before.weights)),
                     epsilon_spent=spent.result(),
                     seconds=round(time.monotonic() - started, 4),
                 )
                 self._run.save_checkpoint(state)
-        lanes = self._plan.training.lanes
-        released = released_weights(state, lanes=lanes)
+        released = released_weights(state, self._plan.training)
         self._run.save_model(released, job_digest=self._signed.digest)
         self._run.advance(RunEvent.TRAINED)
 
     def _round(
-        self, number: int, state: ServerState, admitted: "Admitted"
+        self, number: int, state: ServerState, admitted: Admitted
     ) -> tuple[ServerState, Outcome[Update]]:
         plan = self._plan.training
         run_id, digest = self._run.run_id, self._signed.digest
-        request = RoundPlan(run_id, digest, number, state.weights.astype(np.float32))
+        weights = state.weights.astype(np.float32)
+        request = RoundPlan(run_id, digest, number, weights, self._scaling())
+        clipping_norm = clipping_norm_at(state.weights, plan)
 
-        def check(site: str, reply: Update) -> None:
-            if (reply.job_digest, reply.round) != (digest, number):
-                raise ImplausibleError(Rejection.MALFORMED, "an answer for another round")
-            if reply.vector.shape != state.weights.shape:
-                raise ImplausibleError(Rejection.BAD_SHAPE, "a vector of another length")
-            _believe(
-                lambda: check_update(
-                    reply.vector.astype(np.float64),
-                    plan,
-                    dimension=len(state.weights),
-                    expected_batch_size=plan.sampling_rate * admitted.units[site],
-                ),
-                Rejection.IMPLAUSIBLE,
-            )
-
-        outcome = self._ask(sorted(admitted.units), request, Update, check=check)
-        if plan.lanes:
-            readings = {site: each.vector[-plan.lanes :] for site, each in outcome.answers.items()}
-            self._run.save_readings(number, readings)
-        updates = [each.vector.astype(np.float64) for each in outcome.answers.values()]
-        units = sum(admitted.units[site] for site in outcome.answers)
-        advanced = advance(
-            state,
-            sum_updates(updates),
-            plan=plan,
-            # A public constant, summed over those who answered.
-            expected_units=plan.sampling_rate * units,
-            optimizer=self._job.file.server_optimizer,
+        check = accept_update(
+            digest,
+            self._plan,
+            admitted,
+            number=number,
+            dimension=len(state.weights),
+            clipping_norm=clipping_norm,
         )
+        outcome = self._ask(admitted.sites, request, Update, check=check)
+        if plan.lanes:
+            # The audit reads all rounds in units of the plan's clipping norm.
+            unit = np.float32(clipping_norm / plan.clipping_norm)
+            vectors = {site: each.vector for site, each in outcome.answers.items()}
+            readings = {site: each[-plan.lanes :] / unit for site, each in vectors.items()}
+            self._run.save_readings(number, readings)
+        release = aggregate(
+            [each.vector.astype(np.float64) for each in outcome.answers.values()],
+            [admitted.units[site] for site in outcome.answers],
+            plan,
+        )
+        optimizer = self._job.file.optimizer
+        seed = bytes.fromhex(digest)
+        advanced = advance(state, release, plan=plan, optimizer=optimizer, seed=seed)
         return advanced, outcome
 
     def _evaluate(self) -> None:
-        admitted = Admitted.read(self._run)
-        lanes = np.zeros(self._plan.training.lanes)
-        weights = np.concatenate([self._run.model(), lanes]).astype(np.float32)
-        bins = self._plan.evaluation.bins
-        request = Evaluate(self._run.run_id, self._signed.digest, weights)
+        admitted, plan = read_admitted(self._run), self._plan.evaluation
+        extra = np.zeros(self._plan.training.extra_coordinates)
+        weights = np.concatenate([self._run.model(), extra]).astype(np.float32)
+        request = Evaluate(self._run.run_id, self._signed.digest, weights, self._scaling())
 
-        def check(site: str, reply: Evaluation) -> None:
-            if reply.job_digest != self._signed.digest:
-                raise ImplausibleError(Rejection.MALFORMED, "an evaluation for another job")
-            if reply.histogram.shape != (2 * bins,):
-                raise ImplausibleError(Rejection.BAD_SHAPE, "a histogram of another length")
-            histogram, units = reply.histogram.astype(np.float64), admitted.units[site]
-            _believe(
-                lambda: check_histogram(histogram, self._plan.evaluation, units=units),
-                Rejection.IMPLAUSIBLE,
-            )
-
-        outcome = self._ask(sorted(admitted.units), request, Evaluation, check=check)
-        histograms = [each.histogram.astype(np.float64) for each in outcome.answers.values()]
-        whole = sum_updates(histograms).reshape(2, bins)
-        noise_std = self._plan.evaluation.noise_multiplier * len(histograms) ** 0.5
-        card = scorecard(whole, noise_std=noise_std, confidence=_CONFIDENCE)
-        sites = sorted(outcome.answers)
-        facts = evaluation_facts(card, whole.tolist(), noise_std=noise_std, sites=sites)
+        check = accept_evaluation(self._signed.digest, self._plan, admitted)
+        outcome = self._ask(admitted.sites, request, Evaluation, check=check)
+        tables = {site: each.histogram.astype(np.float64) for site, each in outcome.answers.items()}
+        facts = evaluation_facts(
+            plan, tables, label_scale=admitted.label_scale, confidence=_CONFIDENCE
+        )
         self._run.save(EVALUATION, facts)
         self._run.advance(RunEvent.EVALUATED)
 
     def _settle(self) -> None:
         request = Settle(self._run.run_id, self._signed.digest)
-        sites = sorted(Admitted.read(self._run).units)
+        sites = read_admitted(self._run).sites
 
-        def check(_site: str, reply: Receipt) -> None:
-            if reply.job_digest != self._signed.digest:
-                raise ImplausibleError(Rejection.MALFORMED, "a receipt for another job")
-
-        outcome = self._ask(sites, request, Receipt, check=check)
+        outcome = self._ask(sites, request, Receipt, check=accept_receipt(self._signed.digest))
         statement = Statement(
             run_id=self._run.run_id,
             job=self._job,
@@ -326,10 +320,10 @@ class Coordinator:
         silences = _silences(outcome)
         return {site: why for site, why in silences.items() if why != Refusal.NOT_ADMITTED}
 
-    def _initial(self, admitted: "Admitted") -> ServerState:
+    def _initial(self, admitted: Admitted) -> ServerState:
         seed = bytes.fromhex(self._signed.digest)
         weights = initial_weights(self._job.file.model, admitted.feature_count, seed=seed)
-        return initial_state(weights, lanes=self._plan.training.lanes)
+        return initial_state(weights, self._plan.training)
 
     def _ask(
         self,
@@ -357,33 +351,6 @@ class Coordinator:
         return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What the sites of a run declared at admission.
-
-    Attributes:
-        units: declared order of magnitude, by site.
-        feature_count: the same at every site.
-    """
-
-    units: Mapping[str, int]
-    feature_count: int
-
-    @classmethod
-    def read(cls, run: RunDirectory) -> "Admitted":
-        """Read what `_admit` wrote."""
-        sites = run.read(ADMISSIONS, Admissions).sites
-        units = {site: facts.order_of_magnitude for site, facts in sites.items()}
-        return cls(units, next(iter(sites.values())).feature_count)
-
-
-def _believe(check: Callable[[], None], otherwise: Rejection) -> None:
-    try:
-        check()
-    except PeerError as error:
-        raise ImplausibleError(otherwise, str(error)) from None
-
-
 def _silences(outcome: Outcome[R]) -> dict[str, str]:
     """What the sites without an answer did instead."""
     refused = {site: each.value for site, each in outcome.refusals.items()}
@@ -391,6 +358,4 @@ def _silences(outcome: Outcome[R]) -> dict[str, str]:
 
 
 def _epsilon_after(job: Job, number: int) -> float:
-    plan = job.plan.training
-    event = PoissonGaussian(plan.sampling_rate, plan.noise_multiplier, plan.local_steps * number)
-    return epsilon_by_pld(event, job.file.guarantee.delta)
+    return epsilon_by_pld(job.plan.training.event_after(number), job.file.guarantee.delta)

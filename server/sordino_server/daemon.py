@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import structlog
 from prometheus_client import start_http_server
 
+from sordino_protocols.daemons import wait_until_told
 from sordino_protocols.errors import InputError
 from sordino_server.config import ServerConfig
 from sordino_server.gateway import serve_gateway
@@ -60,7 +61,7 @@ def run_server(config: ServerConfig, stop: threading.Event) -> None:
         write_whole(ports_file, json.dumps(ports).encode())
         started.callback(ports_file.unlink)
         log.info("ready", **ports)
-        stop.wait()
+        wait_until_told(stop)
 
 
 def _start_superlink(config: ServerConfig) -> SuperLink:

@@ -171,8 +171,8 @@ def _evaluated(facts: list[_RunFacts]) -> Metric:
     # The newest only: one series a run, for ever, is no metric but a list of runs.
     for each in evaluated[-_MOST_EVALUATIONS:]:
         if each.evaluation is not None:
-            family.add_metric([each.run.run_id, "accuracy"], each.evaluation.accuracy)
-            family.add_metric([each.run.run_id, "auc"], each.evaluation.auc)
+            for name, found in each.evaluation.metrics.items():
+                family.add_metric([each.run.run_id, name], found.value)
     return family
 
 

@@ -25,10 +25,12 @@ from safetensors.numpy import load, save
 
 from sordino_protocols.errors import IntegrityError, NotFoundError
 from sordino_protocols.job import PURPOSES, Job, Purpose, SignedJob, read_job
+from sordino_protocols.model_file import ReleasedModel, read_model, write_model
 from sordino_protocols.models import FloatVector
 from sordino_protocols.rounds import RunEvent, RunState, advance_run
+from sordino_protocols.scaling import Scaling, scaling_from
 from sordino_protocols.signing import canonical_json
-from sordino_server.aggregation import ServerState
+from sordino_server.optimizers import ServerState
 
 LogEntry = dict[str, object]
 Document = TypeVar("Document", bound=BaseModel)
@@ -39,6 +41,7 @@ _MANIFEST = "manifest.json"
 _LOCK = "lock"
 _EVENTS = "events.jsonl"
 _CHECKPOINT = "checkpoint.safetensors"
+_SCALING = "scaling.safetensors"
 MODEL = "model.safetensors"
 STATEMENT = "statement.json"
 QUOTES = "quotes.json"
@@ -155,7 +158,10 @@ class RunDirectory:
     # ------------------------------------------------------------------ rounds
 
     def save_readings(self, number: int, readings: Arrays) -> None:
-        """Keep what the sites' lanes read in a round, for the audit: site to float32 [lanes]."""
+        """Keep what the sites' lanes read in a round, for the audit: site to float32 [lanes].
+
+        In units in which every round's clipping norm is the plan's.
+        """
         directory = self.path / "readings"
         directory.mkdir(exist_ok=True)
         write_whole(directory / f"{number:06d}.safetensors", save(dict(readings)))
@@ -170,7 +176,8 @@ class RunDirectory:
         counts = np.array([state.average_count, state.rounds_done], dtype=np.int64)
         arrays = {
             "weights": state.weights,
-            "velocity": state.velocity,
+            "first_moment": state.first_moment,
+            "second_moment": state.second_moment,
             "average": state.average,
             "counts": counts,
         }
@@ -184,15 +191,30 @@ class RunDirectory:
         arrays = load(path.read_bytes())
         average_count, rounds_done = (int(count) for count in arrays["counts"])
         return ServerState(
-            arrays["weights"], arrays["velocity"], arrays["average"], average_count, rounds_done
+            weights=arrays["weights"],
+            first_moment=arrays["first_moment"],
+            second_moment=arrays["second_moment"],
+            average=arrays["average"],
+            average_count=average_count,
+            rounds_done=rounds_done,
         )
 
     # ------------------------------------------------------------------ results
 
+    def save_scaling(self, scaling: Scaling) -> None:
+        """Keep the scaling of the run's features: every round and the model have it."""
+        write_whole(self.path / _SCALING, save({"scaling": scaling.vector()}))
+
+    def scaling(self) -> Scaling | None:
+        """The scaling of the run's features; None if they enter as the schema scales them."""
+        path = self.path / _SCALING
+        return scaling_from(load(path.read_bytes())["scaling"]) if path.exists() else None
+
     def save_model(self, weights: FloatVector, *, job_digest: str) -> None:
-        """Write the released model: one flat float64 vector and what it belongs to."""
-        metadata = {"format": "sordino/flat/1", "job_digest": job_digest, "run_id": self.run_id}
-        write_whole(self.path / MODEL, save({"weights": weights}, metadata=metadata))
+        """Write the released model: its weights, the run's scaling and what it belongs to."""
+        model = ReleasedModel(weights, self.scaling())
+        content = write_model(model, job_digest=job_digest, run_id=self.run_id)
+        write_whole(self.path / MODEL, content)
 
     def model(self) -> FloatVector:
         """The released model's flat weights.
@@ -203,7 +225,7 @@ class RunDirectory:
         path = self.path / MODEL
         if not path.exists():
             raise NotFoundError(f"run {self.run_id} has no model yet")
-        return load(path.read_bytes())["weights"]
+        return read_model(path.read_bytes()).weights
 
     def save(self, name: str, document: BaseModel) -> None:
         """Write a result as indented JSON."""

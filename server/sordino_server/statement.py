@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from sordino_protocols.files import STRICT
 from sordino_protocols.job import Job
-from sordino_protocols.messages import Quote, Receipt, Refusal
-from sordino_protocols.scorecard import Scorecard
+from sordino_protocols.messages import Admission, Quote, Receipt, Refusal
+from sordino_protocols.plan import LossName
+from sordino_protocols.scorecard import Figure
 
 
 class AdmissionFacts(BaseModel):
@@ -19,6 +20,8 @@ class AdmissionFacts(BaseModel):
 
     order_of_magnitude: int
     feature_count: int
+    measured: str = ""
+    label_scale: float = 1.0
     coins_commitment: str
     ledger_head: str
 
@@ -43,29 +46,39 @@ class ReceiptFacts(BaseModel):
     ledger_head: str
 
 
+class EstimateFacts(BaseModel):
+    """A value with an interval that holds the truth with the evaluation's confidence."""
+
+    model_config = STRICT
+
+    value: float
+    lower: float
+    upper: float
+
+
 class EvaluationFacts(BaseModel):
     """The noisy evaluation, summed over the sites that answered.
 
     Attributes:
-        accuracy: share of held-out records on the right side of one half.
-        accuracy_interval: lower and upper end, at `confidence`.
-        auc: area under the ROC curve.
-        auc_interval: likewise.
+        loss: decides which figures there are, and what the histogram counts.
+        metrics: figures by name, the most telling first; errors are in the label's units.
+        recalls: by class, for "cross_entropy".
         confidence: of each interval alone.
-        histogram: [class][bin], noisy counts; negative class first.
+        histogram: noisy counts, as `plan.EvaluationPlan` lays them out.
         noise_std: standard deviation of the noise on each cell.
+        label_scale: what an error of 1 in a scaled label is, in the label's units.
         sites: who answered.
     """
 
     model_config = STRICT
 
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    auc: float
-    auc_interval: tuple[float, float]
+    loss: LossName
+    metrics: dict[Figure, EstimateFacts]
+    recalls: tuple[EstimateFacts, ...]
     confidence: float
-    histogram: tuple[tuple[float, ...], tuple[float, ...]]
+    histogram: tuple[tuple[float, ...], ...]
     noise_std: float
+    label_scale: float
     sites: tuple[str, ...]
 
 
@@ -123,20 +136,10 @@ class Statement(BaseModel):
     receipts: dict[str, ReceiptFacts]
 
 
-def evaluation_facts(
-    card: Scorecard, histogram: list[list[float]], *, noise_std: float, sites: list[str]
-) -> EvaluationFacts:
-    """What is published of an evaluation."""
-    negative, positive = histogram
-    return EvaluationFacts(
-        accuracy=card.accuracy.value,
-        accuracy_interval=(card.accuracy.lower, card.accuracy.upper),
-        auc=card.auc.value,
-        auc_interval=(card.auc.lower, card.auc.upper),
-        confidence=card.confidence,
-        histogram=(tuple(negative), tuple(positive)),
-        noise_std=noise_std,
-        sites=tuple(sites),
+def admission_facts(admission: Admission) -> AdmissionFacts:
+    """What is published of an admission."""
+    return AdmissionFacts(
+        **{name: getattr(admission, name) for name in AdmissionFacts.model_fields}
     )
 
 

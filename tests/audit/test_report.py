@@ -1,6 +1,7 @@
 """Documents of audits: stable, hashed, and honest in words."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from sordino_audit.report import (
     to_json,
     verify,
 )
+from sordino_protocols.clipping import AdaptiveClipping, NormalizedClipping, PerLayerClipping
 from sordino_protocols.errors import IntegrityError
 
 PLAN = training_plan(lanes=100)
@@ -55,3 +57,24 @@ def test_names_what_it_could_not_see() -> None:
     text = " ".join(blind_spots(_document()))
     assert "at most" in text
     assert "evaluation" in text
+    assert "statistics" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"unit": "entity"}, "groups records into entities"),
+        ({"update": "delta"}, "the change of the model was made from the same noisy sums"),
+        ({"clipping": AdaptiveClipping(kind="adaptive")}, "the coordinate that moves this norm"),
+        ({"clipping": PerLayerClipping(kind="per_layer")}, "in several layers"),
+        ({"clipping": NormalizedClipping(kind="normalized")}, "in several layers"),
+    ],
+)
+def test_names_what_it_does_not_check_of_a_plan(change: dict[str, object], says: str) -> None:
+    plan = replace(training_plan(lanes=20, rounds=3), **change)  # type: ignore[arg-type]
+    observations = simulate(plan, np.random.default_rng(31))
+    audit = audit_lanes(observations, plan, claim=claim_of(plan), confidence=0.95)
+    issued = document(audit, run_id="run-2")
+    verify(issued)
+    assert says in " ".join(blind_spots(issued))
+    assert says not in " ".join(blind_spots(_document()))

@@ -1,5 +1,7 @@
 """The oracle is the naive way: every unit's gradient by `vmap(grad)`, clipped, then added."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from sordino_client.training import clipping
-from sordino_client.training.clipping import CANARY_EXCESS, CHUNK_ROWS, Units, clipped_sum, predict
+from sordino_client.training.arithmetic import DOUBLE
+from sordino_client.training.clipping import (
+    CANARY_EXCESS,
+    Units,
+    clipped_sum,
+    network_for,
+    predict,
+)
 from sordino_protocols.models import LogisticSpec, MlpSpec, ModelSpec, parameter_count
 from sordino_protocols.networks import build, load_flat
 
@@ -134,16 +143,16 @@ def test_weights_that_are_not_finite_give_an_exact_zero() -> None:
 
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    units = make_units(50, 6, (0, 1, 1))
+    units = make_units(600, 6, (0, 1, 1))
     weights = np.random.default_rng(2).standard_normal(parameter_count(MLP, 6) + 2)
     whole = clipped_sum(units, everyone(units), weights, MLP, bound=0.5)
-    monkeypatch.setattr(clipping, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(network_for(MLP, 6), "arithmetic", replace(DOUBLE, chunk_rows=256))
     chunked = clipped_sum(units, everyone(units), weights, MLP, bound=0.5)
     assert np.allclose(whole, chunked, rtol=1e-13, atol=1e-15)
 
 
 def test_more_rows_than_a_chunk_holds() -> None:
-    units = make_units(CHUNK_ROWS + 3, 2)
+    units = make_units(DOUBLE.chunk_rows + 3, 2)
     weights = np.random.default_rng(3).standard_normal(parameter_count(LOGISTIC, 2))
     fast = clipped_sum(units, everyone(units), weights, LOGISTIC, bound=0.5)
     assert np.allclose(fast, naive_sum(units, weights, LOGISTIC, 0.5), rtol=1e-10)
@@ -168,7 +177,7 @@ def test_a_canary_passes_through_the_same_clip_as_a_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without the clip a canary shows it: its lane reads the whole slope.
-    monkeypatch.setattr(clipping, "_clip_scales", lambda squares, _bound: torch.ones_like(squares))
+    monkeypatch.setattr(clipping, "clip_scales", lambda squares, _bound: torch.ones_like(squares))
     units = make_units(0, 3, (0,))
     total = clipped_sum(units, everyone(units), np.zeros(5), LOGISTIC, bound=1.0)
     assert total[-1] == CANARY_EXCESS
@@ -196,7 +205,7 @@ def test_the_text_of_units_says_nothing_about_records() -> None:
     "spec", [LOGISTIC, MLP, MlpSpec(kind="mlp", hidden=(3,), activation="relu")]
 )
 def test_scores_are_those_of_the_built_module(spec: ModelSpec) -> None:
-    features = make_units(CHUNK_ROWS + 5, 4).features
+    features = make_units(DOUBLE.chunk_rows + 5, 4).features
     weights = np.random.default_rng(6).standard_normal(parameter_count(spec, 4) + 3)
     module = build(spec, 4)
     load_flat(module, weights[:-3])

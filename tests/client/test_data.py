@@ -240,6 +240,7 @@ def test_parquet_and_csv_agree_whatever_the_stored_type(tmp_path: Path, kind: pa
         (HEADER + f"1,2,a,A,1,x,{CANARY}\n", "garbled"),
         (HEADER + f"{CANARY},2,a,A,1,x\n", "column 'age': a cell is not a number"),
         (HEADER + f"=1+1|{CANARY},2,a,A,1,x\n", "column 'age': a cell is not a number"),
+        (HEADER + "nan,2,a,A,1,x\n", "column 'age': a cell is not a number"),
     ],
 )
 def test_a_bad_csv_file_is_named_and_not_quoted(
@@ -279,14 +280,6 @@ def test_bad_parquet_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="column 'age': type") as caught:
         load(path)
     assert_silent(caught.value)
-
-
-@pytest.mark.parametrize("line", ['unit = "patient"', "max_records_per_unit = 2"])
-def test_refuses_entity_level_units(tmp_path: Path, line: str) -> None:
-    path = write_csv(tmp_path, HEADER + GOOD)
-    path.write_text(path.read_text().replace("version = 1\n", f"version = 1\n{line}\n"))
-    with pytest.raises(InputError, match="entity-level units are not supported by this version"):
-        load(path)
 
 
 def test_what_is_public_has_no_source(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@ import os
 import numpy as np
 import pytest
 from scipy import stats
+from seeded_noise import NoNoise
 from statistical import assert_rate, assert_scale
 
-from sordino_client.training.noise import Noise, SecureNoise, gaussian
+from sordino_client.training.noise import Noise, SecureNoise, gaussian, noisy_on_grid
 
 SAMPLES = 200_000
 
@@ -42,8 +43,10 @@ def test_gives_as_many_as_asked(count: int) -> None:
 
 
 def test_extreme_words_give_finite_numbers() -> None:
-    edges = np.array([0, 1, 2**63, 2**64 - 1], dtype=np.uint64)
-    drawn = gaussian(edges, edges[::-1].copy())
+    edges = np.array([0, 1, -1, -(2**63), 2**63 - 1], dtype=np.int64)
+    words = np.concatenate([np.repeat(edges, 5), np.tile(edges, 5)])
+    drawn = np.empty(50)
+    gaussian(words, out=drawn)
     assert np.isfinite(drawn).all()
     assert np.abs(drawn).max() < 9.5
 
@@ -101,3 +104,22 @@ def test_the_products_source_is_secure_and_takes_no_seed() -> None:
     assert noise.is_secure
     with pytest.raises(TypeError):
         SecureNoise(0)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**14, 2**14 + 5])
+def test_what_is_noisy_lies_on_the_grid(count: int) -> None:
+    exact, step = np.linspace(-3, 3, count), 2.0**-18
+    noisy = noisy_on_grid(exact, noise=SecureNoise(), noise_std=0.7, step=step)
+    assert noisy.shape == (count,)
+    assert np.array_equal(noisy / step, np.rint(noisy / step))
+    unmoved = noisy_on_grid(exact, noise=NoNoise(), noise_std=0.7, step=step)
+    assert np.array_equal(unmoved, np.rint(exact / step) * step)
+
+
+def test_noise_on_the_grid_has_its_scale() -> None:
+    exact = np.full(SAMPLES, 5.0)
+    noisy = noisy_on_grid(exact, noise=SecureNoise(), noise_std=0.7, step=2.0**-18)
+    assert_scale(noisy - exact, 0.7)
+    with pytest.raises(AssertionError, match="standard deviation"):
+        assert_scale(noisy - exact, 0.7 * 1.05)
+    assert np.array_equal(exact, np.full(SAMPLES, 5.0))

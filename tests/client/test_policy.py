@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -7,11 +8,12 @@ from hypothesis import strategies as st
 from one_site import JOB, NAME, POLICY, SCHEMA, make_job
 
 from sordino_client.data.declaration import DatasetFile
-from sordino_client.policy import Decision, Policy, decide, load_policy
+from sordino_client.policy import Decision, ModelKind, Policy, decide, load_policy
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Refusal
+from sordino_protocols.models import AnyModelSpec
 from sordino_protocols.pricing import Price, price
 from sordino_protocols.privacy import Guarantee
 from sordino_protocols.schema import Schema
@@ -98,6 +100,12 @@ MLP = JOB.replace('kind = "logistic"', 'kind = "mlp"\nhidden = [3]\nactivation =
         ),
         (
             "min_expected_batch = 20",
+            'min_expected_batch = 20\nunits = ["entity"]',
+            "units",
+            "record",
+        ),
+        (
+            "min_expected_batch = 20",
             "min_expected_batch = 101",
             "min_expected_batch",
             "100",
@@ -119,6 +127,13 @@ def test_what_is_judged_is_what_the_job_costs_not_what_it_declares(tmp_path: Pat
     # A job that declares epsilon 3 and costs 5 is judged by 5.
     cost = Price(epsilon_pld=5.0, epsilon_rdp=5.5, delta=1e-5)
     assert judge(read(tmp_path), cost=cost).rule.endswith("max_epsilon")
+
+
+def test_every_kind_of_model_can_be_allowed(tmp_path: Path) -> None:
+    kinds = [get_args(get_type_hints(each)["kind"])[0] for each in get_args(AnyModelSpec)]
+    listed = ", ".join(f'"{kind}"' for kind in kinds)
+    policy = read(tmp_path, POLICY.replace('"logistic", "mlp"', listed))
+    assert set(policy.file.datasets["heart"].models) == set(kinds) == set(get_args(ModelKind))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -196,7 +211,7 @@ def test_asking_for_less_never_turns_a_yes_into_a_no(
         ("epsilon = 8.0", 'epsilon = "8"', "budget.epsilon: should be a valid number"),
         ("epsilon = 8.0", "epsilon = 0", "budget.epsilon: should be greater than 0"),
         ("min_expected_batch = 20", "min_expected_batch = nan", "min_expected_batch: must be"),
-        ('"mlp"]', '"pickle"]', "datasets.heart.models[1]: should be 'logistic' or 'mlp'"),
+        ('"mlp"]', '"pickle"]', "datasets.heart.models[1]: should be 'logistic', 'mlp'"),
     ],
 )
 def test_a_typo_is_an_error_and_never_a_default(

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from seeded_noise import NoNoise, SeededNoise
 from statistical import assert_rate, assert_scale
 
-from sordino_client.training import clipping, steps
-from sordino_client.training.clipping import Units
-from sordino_client.training.noise import Noise, SecureNoise
+from sordino_client.training import rules
+from sordino_client.training.arithmetic import DOUBLE
+from sordino_client.training.clipping import Units, network_for
+from sordino_client.training.noise import Noise, SecureNoise, noisy_on_grid
 from sordino_client.training.steps import (
     RoundResult,
     contribution_bound,
@@ -63,7 +64,7 @@ def run(
     noise: Noise,
     scale: float = 0.0,
 ) -> RoundResult:
-    size = parameter_count(spec, units.features.shape[1]) + plan.lanes
+    size = parameter_count(spec, units.features.shape[1]) + plan.extra_coordinates
     weights = scale * np.random.default_rng(9).standard_normal(size)
     return train_round(units, weights, spec, plan, expected_batch_size=20.0, noise=noise)
 
@@ -113,7 +114,7 @@ def test_a_worst_case_unit_moves_the_sum_by_the_clipping_norm_less_the_margin() 
 
 
 def test_a_broken_clip_is_caught_by_the_same_replay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipping, "_clip_scales", lambda squares, _bound: torch.ones_like(squares))
+    monkeypatch.setattr(rules, "clip_scales", lambda squares, _bound: torch.ones_like(squares))
     units = make_units(20)
     whole = run(units, noise=NoNoise()).vector
     less = run(without_record(units, 0), noise=NoNoise()).vector
@@ -194,15 +195,32 @@ def test_a_release_says_whether_its_noise_was_secure() -> None:
 # --- what leaves is on the grid ---------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Repeating:
+    """The same noise, whatever is asked."""
+
+    noise: FloatArray
+
+    @property
+    def is_secure(self) -> bool:
+        return False
+
+    def standard_normal(self, count: int) -> FloatArray:
+        return self.noise[:count].copy()
+
+    def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
+        return np.full(count, probability == 1)
+
+
 def naive_release(exact: FloatArray, noise: FloatArray) -> FloatArray:
     """As shipped elsewhere: float32 sum plus float32 noise."""
     return (exact.astype(np.float32) + noise.astype(np.float32)).astype(np.float64)
 
 
 def our_release(exact: FloatArray, noise: FloatArray) -> FloatArray:
-    """The last two lines of a step."""
+    """What a step does with its exact sum."""
     step = grid_step(PLAN, 7 + PLAN.lanes)
-    return steps._to_grid(steps._to_grid(exact, step) + noise, step)
+    return noisy_on_grid(exact, noise=Repeating(noise), noise_std=1.0, step=step)
 
 
 def share_that_proves(release: Release, *, true_sum: float, other_sum: float) -> float:
@@ -256,9 +274,9 @@ def test_a_release_lies_on_the_grid_and_fills_it(units: Units) -> None:
 
 def test_chunks_do_not_change_one_bit_of_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = replace(PLAN, local_steps=3, sampling_rate=0.7)
-    units = make_units(60, lanes=(0, 3))
+    units = make_units(600, lanes=(0, 3))
     whole = run(units, plan, MLP, noise=SeededNoise(5), scale=1.0).vector
-    monkeypatch.setattr(clipping, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(network_for(MLP, 6), "arithmetic", replace(DOUBLE, chunk_rows=256))
     chunked = run(units, plan, MLP, noise=SeededNoise(5), scale=1.0).vector
     assert np.array_equal(whole, chunked)
 
@@ -273,7 +291,7 @@ def test_local_steps_follow_the_noisy_sums_by_a_public_constant() -> None:
     for _ in range(3):
         taken = train_round(units, weights, LOGISTIC, one, expected_batch_size=20.0, noise=noise)
         by_hand += taken.vector
-        weights = weights - PLAN.local_learning_rate * taken.vector / 20.0
+        weights = weights - PLAN.local_learning_rate * (taken.vector / 20.0)
     three = run(units, replace(one, local_steps=3), noise=SeededNoise(7)).vector
     assert np.array_equal(three, by_hand)
 

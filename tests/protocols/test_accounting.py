@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,16 @@ def test_a_gaussian_of_known_price() -> None:
     # Balle & Wang 2018: sigma for (1, 1e-5) and sensitivity 1 is 3.7306.
     assert gaussian_noise(Guarantee(1.0, 1e-5)) == pytest.approx(3.7306, abs=1e-4)
     assert epsilon_by_pld(Gaussian(3.730632), 1e-5) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("epsilon_of", [epsilon_by_pld, epsilon_by_rdp])
+def test_an_entitys_price_is_a_records_price(epsilon_of: Callable[[Event, float], float]) -> None:
+    # What a step costs depends on what one unit can add, whatever a unit is.
+    by_record, by_entity = (
+        Composed((PoissonGaussian(0.5, 4.0, 3, unit), Gaussian(4.0, unit)))
+        for unit in ("record", "entity")
+    )
+    assert epsilon_of(by_record, DELTA) == epsilon_of(by_entity, DELTA)
 
 
 @given(epsilon=st.floats(0.01, 50), delta=st.floats(1e-12, 1e-2))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from sordino_protocols.errors import InputError, NotFoundError
 from sordino_protocols.files import (
@@ -134,6 +134,53 @@ def test_unions_show_the_persons_path_without_internal_labels() -> None:
     assert "more[1].edge: missing" in problem(
         '[limits]\nepsilon = 1\n[[more]]\nkind = "square"\nedge = 1\n[[more]]\nkind = "square"'
     )
+
+
+class Stack(BaseModel):
+    model_config = STRICT
+    kind: Literal["layers"]
+    layers: tuple[Shape, ...]
+    outputs: int = 1
+
+
+class Chart(BaseModel):
+    model_config = STRICT
+    model: Annotated[Stack | Circle, Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("", "model.layers: missing"),
+        ("layers = 5", "model.layers: should be a valid array"),
+        ("layers = []\noutput = 2", "model.output: unknown key; did you mean 'outputs'?"),
+        ('layers = [{kind = "circle"}]', "model.layers[0].radius: missing"),
+        ('layers = [{kind = "circle", radius = "r"}]', "model.layers[0].radius: should be a valid"),
+        ("layers = [{radius = 1}]", "model.layers[0].kind: must be one of 'circle', 'square'"),
+    ],
+)
+def test_a_kind_that_is_spelled_like_a_key_is_not_taken_for_it(model: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_toml(f'[model]\nkind = "layers"\n{model}', Chart, source="job.toml")
+    assert f"job.toml: {expected}" in str(caught.value)
+
+
+def _kind(value: object) -> str | None:
+    return value.get("kind", "circle") if isinstance(value, dict) else None
+
+
+class Defaulting(BaseModel):
+    model_config = STRICT
+    shape: Annotated[
+        Annotated[Circle, Tag("circle")] | Annotated[Square, Tag("square")], Discriminator(_kind)
+    ]
+
+
+@pytest.mark.parametrize("kind", ['"star"', "5"])
+def test_a_kind_that_a_function_reads_is_named_by_its_key(kind: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_toml(f"[shape]\nkind = {kind}", Defaulting, source="job.toml")
+    assert str(caught.value) == "job.toml: shape.kind: must be one of 'circle', 'square'"
 
 
 def test_shows_every_problem_up_to_a_bound() -> None:

@@ -20,7 +20,7 @@ from sordino_protocols.models import (
 )
 from sordino_protocols.networks import build, flatten, load_flat
 
-SPECS: TypeAdapter[LogisticSpec | MlpSpec] = TypeAdapter(ModelSpec)
+SPECS: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 LOGISTIC = LogisticSpec(kind="logistic")
 
 specs = st.one_of(

@@ -1,42 +1,68 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sordino_protocols.clipping import AdaptiveClipping, NormalizedClipping
 from sordino_protocols.errors import InputError
-from sordino_protocols.plan import EvaluationPlan, RunPlan, TrainingPlan
+from sordino_protocols.local_training import LocalAdam
+from sordino_protocols.plan import EvaluationPlan, RunPlan, StatisticsPlan, TrainingPlan
 from sordino_protocols.privacy import (
     Composed,
     Event,
     Gaussian,
     Guarantee,
     PoissonGaussian,
+    PrivacyUnit,
     event_from_json,
     event_to_json,
     mechanism,
+    unit_of,
 )
 from sordino_protocols.signing import canonical_json
 
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
-leaves: st.SearchStrategy[Event] = st.one_of(
-    st.builds(Gaussian, positive),
-    st.builds(
-        PoissonGaussian,
-        st.floats(0, 1, exclude_min=True),
-        positive,
-        st.integers(min_value=1, max_value=2**53),
-    ),
-)
-events: st.SearchStrategy[Event] = st.recursive(
-    leaves,
-    lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda e: Composed(tuple(e))),
-    max_leaves=6,
-)
-GAUSSIAN: dict[str, object] = {"event": "gaussian", "version": 1, "noise_multiplier": 2.0}
+
+
+def leaves(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
+    rates, steps = st.floats(0, 1, exclude_min=True), st.integers(min_value=1, max_value=2**53)
+    return st.one_of(
+        st.builds(Gaussian, positive, st.just(unit)),
+        st.builds(PoissonGaussian, rates, positive, steps, st.just(unit)),
+    )
+
+
+def events_about(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
+    return st.recursive(
+        leaves(unit),
+        lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda e: Composed(tuple(e))),
+        max_leaves=6,
+    )
+
+
+UNITS: tuple[PrivacyUnit, ...] = ("record", "entity")
+events = st.sampled_from(UNITS).flatmap(events_about)
+GAUSSIAN: dict[str, object] = {
+    "event": "gaussian",
+    "version": 2,
+    "noise_multiplier": 2.0,
+    "unit": "entity",
+}
 POISSON: dict[str, object] = {
+    "event": "poisson_gaussian",
+    "version": 2,
+    "sampling_rate": 0.5,
+    "noise_multiplier": 2.0,
+    "steps": 3,
+    "unit": "record",
+}
+# What sites wrote before there were entities.
+GAUSSIAN_1: dict[str, object] = {"event": "gaussian", "version": 1, "noise_multiplier": 2.0}
+POISSON_1: dict[str, object] = {
     "event": "poisson_gaussian",
     "version": 1,
     "sampling_rate": 0.5,
@@ -56,21 +82,59 @@ def test_the_spelling_is_this() -> None:
     # Pinned: the ledgers in the field hold these bytes.
     assert canonical_json(event_to_json(Composed((PoissonGaussian(0.5, 2.0, 3),)))) == (
         b'{"event":"composed","events":[{"event":"poisson_gaussian","noise_multiplier":2.0,'
-        b'"sampling_rate":0.5,"steps":3,"version":1}],"version":1}'
+        b'"sampling_rate":0.5,"steps":3,"unit":"record","version":2}],"version":2}'
     )
+
+
+def test_an_event_of_the_first_version_is_about_records() -> None:
+    # Pinned: older ledgers hold these bytes, and their events must be priced for ever.
+    old = (
+        b'{"event":"composed","events":[{"event":"poisson_gaussian","noise_multiplier":2.0,'
+        b'"sampling_rate":0.5,"steps":3,"version":1},{"event":"gaussian","noise_multiplier":2.0,'
+        b'"version":1}],"version":1}'
+    )
+    event = event_from_json(json.loads(old))
+    assert event == Composed((PoissonGaussian(0.5, 2.0, 3, "record"), Gaussian(2.0, "record")))
+    assert unit_of(event) == "record"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_event_says_whom_it_is_about(unit: PrivacyUnit) -> None:
+    event = Composed((PoissonGaussian(0.5, 2.0, 3, unit), Composed((Gaussian(2.0, unit),))))
+    assert unit_of(event) == unit
+    assert unit_of(event_from_json(event_to_json(event))) == unit
+
+
+def test_events_about_records_and_about_entities_do_not_compose() -> None:
+    # Adding one entity adds any number of records: the sum of both prices is a promise to nobody.
+    record, entity = Gaussian(2.0, "record"), PoissonGaussian(0.5, 2.0, 3, "entity")
+    for mixed in ((record, entity), (Composed((record,)), entity)):
+        with pytest.raises(InputError, match="one privacy unit"):
+            Composed(mixed)
+    raw = {"event": "composed", "version": 2, "events": [GAUSSIAN, POISSON]}
+    with pytest.raises(InputError, match="one privacy unit"):
+        event_from_json(raw)
 
 
 @pytest.mark.parametrize(
     "raw",
     [
         {},
-        {"event": "laplace", "version": 1, "scale": 1.0},
-        {"event": None, "version": 1},
-        GAUSSIAN | {"version": 2},
-        GAUSSIAN | {"version": 1.0},
-        GAUSSIAN | {"version": True},
+        {"event": "laplace", "version": 2, "scale": 1.0},
+        {"event": None, "version": 2},
+        GAUSSIAN | {"version": 3},
+        GAUSSIAN | {"version": 0},
+        GAUSSIAN | {"version": 2.0},
+        GAUSSIAN_1 | {"version": 1.0},
+        GAUSSIAN_1 | {"version": True},
+        # The first version had no units, and the second has nothing else.
+        GAUSSIAN_1 | {"version": 2},
+        GAUSSIAN | {"version": 1},
+        POISSON | {"version": 1},
+        GAUSSIAN | {"unit": "person"},
+        GAUSSIAN | {"unit": None},
         GAUSSIAN | {"surplus": 1},
-        {"event": "gaussian", "version": 1},
+        {"event": "gaussian", "version": 2},
         GAUSSIAN | {"noise_multiplier": "2.0"},
         GAUSSIAN | {"noise_multiplier": True},
         GAUSSIAN | {"noise_multiplier": None},
@@ -85,10 +149,11 @@ def test_the_spelling_is_this() -> None:
         POISSON | {"sampling_rate": 0.0},
         POISSON | {"sampling_rate": 1.01},
         POISSON | {"sampling_rate": math.nan},
-        {"event": "composed", "version": 1, "events": []},
-        {"event": "composed", "version": 1, "events": GAUSSIAN},
-        {"event": "composed", "version": 1, "events": [GAUSSIAN, 1]},
-        {"event": "composed", "version": 1, "events": [GAUSSIAN | {"event": "unheard of"}]},
+        {"event": "composed", "version": 2, "events": []},
+        {"event": "composed", "version": 2, "events": GAUSSIAN},
+        {"event": "composed", "version": 2, "events": [GAUSSIAN, 1]},
+        {"event": "composed", "version": 2, "events": [GAUSSIAN | {"event": "unheard of"}]},
+        {"event": "composed", "version": 2, "events": [GAUSSIAN], "unit": "entity"},
     ],
 )
 def test_refuses_what_is_no_event_and_never_prices_it_as_nothing(
@@ -99,8 +164,10 @@ def test_refuses_what_is_no_event_and_never_prices_it_as_nothing(
 
 
 def test_the_examples_above_are_one_change_away_from_events() -> None:
-    assert event_from_json(GAUSSIAN) == Gaussian(2.0)
+    assert event_from_json(GAUSSIAN) == Gaussian(2.0, "entity")
     assert event_from_json(POISSON) == PoissonGaussian(0.5, 2.0, 3)
+    assert event_from_json(GAUSSIAN_1) == Gaussian(2.0)
+    assert event_from_json(POISSON_1) == PoissonGaussian(0.5, 2.0, 3)
 
 
 @pytest.mark.parametrize(
@@ -117,17 +184,65 @@ def test_every_event_names_its_mechanism(event: Event) -> None:
     assert mechanism(event) == event_to_json(event)["event"]
 
 
-def test_a_plans_price_is_read_off_what_parametrises_the_mechanism() -> None:
-    training = TrainingPlan(
-        sampling_rate=0.25,
-        noise_multiplier=3.0,
-        clipping_norm=0.5,
-        rounds=7,
-        local_steps=2,
-        local_learning_rate=0.1,
-        lanes=4,
-    )
-    plan = RunPlan(training, EvaluationPlan(bins=10, noise_multiplier=9.0))
+TRAINING = TrainingPlan(
+    sampling_rate=0.25,
+    noise_multiplier=3.0,
+    clipping_norm=0.5,
+    rounds=7,
+    local_steps=2,
+    local_learning_rate=0.1,
+    lanes=4,
+)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_plans_price_is_read_off_what_parametrises_the_mechanism(unit: PrivacyUnit) -> None:
+    training = replace(TRAINING, unit=unit)
+    evaluation = EvaluationPlan("binary", 10, 1, 9.0, unit)
     assert training.noise_std == 1.5
-    assert training.round_event == PoissonGaussian(0.25, 3.0, 2)
-    assert plan.event == Composed((PoissonGaussian(0.25, 3.0, 14), Gaussian(9.0)))
+    assert training.round_event == PoissonGaussian(0.25, 3.0, 2, unit)
+    assert training.event_after(3) == PoissonGaussian(0.25, 3.0, 6, unit)
+    trained = PoissonGaussian(0.25, 3.0, 14, unit)
+    assert RunPlan(training, evaluation).event == Composed((trained, Gaussian(9.0, unit)))
+    statistics = StatisticsPlan("moments", 32, 11.0, unit)
+    assert RunPlan(training, evaluation, statistics).event == Composed(
+        (Gaussian(11.0, unit), trained, Gaussian(9.0, unit))
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clipping": AdaptiveClipping(kind="adaptive")},
+        {"clipping": NormalizedClipping(kind="normalized")},
+        {"update": "delta"},
+        {"local_optimizer": LocalAdam(kind="adam")},
+        {"records_per_unit": 5},
+        {"loss": "squared"},
+        {"lanes": 9},
+    ],
+)
+def test_what_does_not_change_the_mechanism_does_not_change_its_price(
+    change: Mapping[str, object],
+) -> None:
+    changed = replace(TRAINING, **change)  # type: ignore[arg-type]
+    assert changed != TRAINING
+    assert changed.event == TRAINING.event
+
+
+def test_a_plan_counts_its_coordinates() -> None:
+    assert (TRAINING.thresholds, TRAINING.extra_coordinates) == (0, 4)
+    adaptive = replace(TRAINING, clipping=AdaptiveClipping(kind="adaptive"))
+    assert (adaptive.thresholds, adaptive.extra_coordinates) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("plan", "shape"),
+    [
+        (EvaluationPlan("binary", 10, 1, 1.0), (2, 10)),
+        (EvaluationPlan("cross_entropy", 10, 7, 1.0), (7, 2)),
+        (EvaluationPlan("squared", 10, 1, 1.0), (1, 10)),
+    ],
+)
+def test_an_evaluations_table_fits_its_task(plan: EvaluationPlan, shape: tuple[int, int]) -> None:
+    assert plan.shape == shape

@@ -34,7 +34,13 @@ OTHER = Signer("cleveland", Ed25519PrivateKey.generate())
 TRUST = TrustStore(
     {each.name: each.key.public_key() for each in (SIGNER, OTHER)},
 )
-PLAN = RoundPlan("run-1", "ab" * 32, 3, np.array([0.5, -1.25, 3e38], dtype=np.float32))
+PLAN = RoundPlan(
+    "run-1",
+    "ab" * 32,
+    3,
+    np.array([0.5, -1.25, 3e38], dtype=np.float32),
+    scaling=np.array([0.25, 2.0], dtype=np.float32),
+)
 QUOTE = Quote("run-1", None, "policy.toml: datasets.heart", 1.5, 2.5, 0.0)
 
 run_ids = st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}", fullmatch=True)
@@ -88,8 +94,8 @@ def parts(envelope: bytes) -> tuple[bytes, bytes]:
 
 def resealed(header: bytes, payload: bytes = b"", *, signer: Signer = SIGNER) -> bytes:
     """An envelope as an insider with the key could make it, whatever the header says."""
-    signature = signer.sign(b"sordino/wire/1\n" + header)
-    return FRAME.pack(b"SRDN", 1, len(header)) + header + payload + signature
+    signature = signer.sign(b"sordino/wire/2\n" + header)
+    return FRAME.pack(b"SRDN", 2, len(header)) + header + payload + signature
 
 
 def changed(change: Callable[[dict[str, object]], object], *, of: Message = QUOTE) -> bytes:
@@ -129,16 +135,16 @@ def test_the_same_message_has_the_same_bytes_and_another_another_digest(message:
 
 
 def test_every_kind_of_message_is_generated() -> None:
-    assert len(KINDS) == 11
+    assert len(KINDS) == 13
     assert all(set(typing.get_type_hints(kind).values()) <= set(by_type) for kind in KINDS)
 
 
 def test_the_envelope_is_this() -> None:
     # Pinned: servers and sites of two versions must understand each other.
     envelope = seal(PLAN, SIGNER)
-    assert envelope[:9] == b"SRDN\x01" + (len(parts(envelope)[0])).to_bytes(4, "big")
+    assert envelope[:9] == b"SRDN\x02" + (len(parts(envelope)[0])).to_bytes(4, "big")
     digest = hashlib.sha256(envelope).hexdigest()
-    assert digest == "f87ceaaac4cb814fa0e101506e53d3efa4ee5623df4fbf6329fa072d8150ef30"
+    assert digest == "a8d8ab0bf5fc32580d785959dc122d5a2b276abd40882d9c89217962b67f183c"
 
 
 def test_weights_make_a_difference_to_the_digest() -> None:
@@ -175,7 +181,7 @@ def test_a_bit_flipped_anywhere_is_found() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400))
 def test_noise_is_refused(noise: bytes) -> None:
-    framed = FRAME.pack(b"SRDN", 1, max(0, len(noise) - 64)) + noise
+    framed = FRAME.pack(b"SRDN", 2, max(0, len(noise) - 64)) + noise
     for envelope in (noise, framed):
         with pytest.raises(PeerError if len(envelope) else UnreadableError):
             open_sealed(envelope, TRUST)
@@ -183,11 +189,11 @@ def test_noise_is_refused(noise: bytes) -> None:
 
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 4 * 1024 * 1024 + 1, 500])
 def test_a_header_longer_than_the_envelope_is_refused(length: int) -> None:
-    envelope = FRAME.pack(b"SRDN", 1, length) + bytes(100)
+    envelope = FRAME.pack(b"SRDN", 2, length) + bytes(100)
     assert refusal_of(envelope) is Refusal.MALFORMED
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, 1, 3, 255])
 def test_another_version_is_refused(version: int) -> None:
     envelope = seal(PLAN, SIGNER)
     assert refusal_of(envelope[:4] + bytes([version]) + envelope[5:]) is Refusal.MALFORMED
@@ -332,11 +338,34 @@ def test_even_a_refusal_names_no_path(run_id: str) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_vector_that_is_not_finite_is_refused(value: float, position: int) -> None:
-    weights = np.zeros(3, dtype=np.float32)
-    weights[position] = value
-    envelope = seal(dataclasses.replace(PLAN, weights=weights), SIGNER)
-    assert refusal_of(envelope) is Refusal.NOT_FINITE
+@pytest.mark.parametrize("name", ["weights", "scaling"])
+def test_a_vector_that_is_not_finite_is_refused(value: float, position: int, name: str) -> None:
+    vector = np.zeros(3, dtype=np.float32)
+    vector[position] = value
+    plan = (
+        dataclasses.replace(PLAN, weights=vector)
+        if name == "weights"
+        else dataclasses.replace(PLAN, scaling=vector)
+    )
+    assert refusal_of(seal(plan, SIGNER)) is Refusal.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ("weights", "scaling"), [(2, 2), (4, 2), (5, -1), (-1, 5), (5, None), ("3", 2), (3.0, 2)]
+)
+def test_lengths_that_are_not_the_payloads_are_refused(weights: object, scaling: object) -> None:
+    lengths = {"weights": weights, "scaling": scaling}
+    assert refusal_of(changed(lambda fields: fields.update(lengths), of=PLAN)) is Refusal.MALFORMED
+
+
+def test_where_one_vector_ends_is_signed() -> None:
+    # The same payload, cut elsewhere, is another message.
+    moved = open_sealed(
+        changed(lambda fields: fields.update({"weights": 5, "scaling": 0}), of=PLAN), TRUST
+    )
+    assert isinstance(moved.message, RoundPlan)
+    assert (len(moved.message.weights), len(moved.message.scaling)) == (5, 0)
+    assert moved.digest != open_sealed(seal(PLAN, SIGNER), TRUST).digest
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -386,7 +415,7 @@ def test_one_trusted_sender_cannot_speak_for_another() -> None:
 
 def test_a_signature_made_for_something_else_is_refused() -> None:
     header, payload = parts(seal(PLAN, SIGNER))
-    frame = FRAME.pack(b"SRDN", 1, len(header))
+    frame = FRAME.pack(b"SRDN", 2, len(header))
     for signed in (header, b"sordino/job/1\n" + header):
         with pytest.raises(AuthenticationError):
             open_sealed(frame + header + payload + SIGNER.sign(signed), TRUST)

@@ -9,8 +9,10 @@ from federation import make_job, make_signer
 
 from sordino_protocols.errors import IntegrityError, NotFoundError
 from sordino_protocols.job import Purpose, SignedJob, new_nonce, sign_job
+from sordino_protocols.model_file import read_model
 from sordino_protocols.rounds import RunEvent, RunState
-from sordino_server.aggregation import initial_state
+from sordino_protocols.scaling import Scaling
+from sordino_server.optimizers import initial_state
 from sordino_server.runs import (
     MODEL,
     QUOTES,
@@ -162,11 +164,11 @@ def test_a_checkpoint_is_what_was_saved(run: RunDirectory) -> None:
     assert run.checkpoint() is None
     rng = np.random.default_rng(7)
     for _ in range(2):
-        state = initial_state(rng.normal(size=5), lanes=3)
+        state = initial_state(rng.normal(size=5), make_job().plan.training)
         run.save_checkpoint(state)
         read = run.checkpoint()
         assert read is not None
-        for name in ("weights", "velocity", "average"):
+        for name in ("weights", "first_moment", "second_moment", "average"):
             saved, again = getattr(state, name), getattr(read, name)
             assert again.dtype == np.float64
             assert saved.tobytes() == again.tobytes()
@@ -189,6 +191,21 @@ def test_the_model_is_there_once_it_was_saved(run: RunDirectory) -> None:
     run.save_model(weights, job_digest="d")
     assert run.model().tolist() == weights.tolist()
     assert run.artifact(MODEL)
+
+
+def test_the_model_has_the_runs_scaling(run: RunDirectory) -> None:
+    assert run.scaling() is None
+    run.save_scaling(Scaling(np.array([0.5, 0.1]), np.array([2.0, 3.0])))
+    kept = run.scaling()
+    assert kept is not None
+    run.save_model(np.array([0.1, -2.0]), job_digest="d")
+    model = read_model(run.artifact(MODEL))
+    assert model.weights.tolist() == run.model().tolist() == [0.1, -2.0]
+    assert model.scaling is not None
+    # In single precision, as it went to the sites.
+    for scaling in (kept, model.scaling):
+        assert scaling.shift.tolist() == [0.5, float(np.float32(0.1))]
+        assert scaling.factor.tolist() == [2.0, 3.0]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "../manifest.json", "events.jsonl", "", "."])

@@ -104,7 +104,7 @@ def test_after_a_run_the_text_says_what_happened(
     assert value(samples, "sordino_site_connected", site="a") == 0
     facts = run.read(EVALUATION, EvaluationFacts)
     told = value(samples, "sordino_eval_metric", run_id=run.run_id, metric="accuracy")
-    assert told == facts.accuracy
+    assert told == facts.metrics["accuracy"].value
     # A run that is over has no progress.
     assert not [name for name, _ in samples if name.startswith("sordino_run_")]
 

@@ -21,25 +21,28 @@ def plausible_run(*, noise_ratio: float = 1.0) -> RunResult:
         run_id="7f3a-19c2",
         job={
             "name": "Heart disease, four hospitals",
+            "unit": "record",
             "epsilon": 4.0,
             "delta": 1e-4,
             "model": "logistic regression, 22 inputs",
             "rounds": ROUNDS,
+            "errors_in": "",
         },
         sites=[_site(name, 12.0 - 0.6 * index) for index, name in enumerate(SITES)],
         rounds=ROUNDS,
-        accuracy=0.812,
-        auc=0.886,
+        exact={"accuracy": 0.812, "auc": 0.886},
         evaluation={
-            "accuracy": 0.801,
-            "accuracy_interval": [0.752, 0.85],
-            "auc": 0.879,
-            "auc_interval": [0.83, 0.921],
-            "epsilon": 0.9,
-            "scores_histogram": {
-                "negative": [38.0, 30, 21, 12, 9, 4, -2, 3, 1, -1],
-                "positive": [1.0, -3, 5, 4, 9, 11, 17, 24, 33, 41],
+            "loss": "binary",
+            "figures": {
+                "accuracy": {"value": 0.801, "interval": [0.752, 0.85]},
+                "auc": {"value": 0.879, "interval": [0.83, 0.921]},
             },
+            "epsilon": 0.9,
+            "counts": [
+                [38.0, 30, 21, 12, 9, 4, -2, 3, 1, -1],
+                [1.0, -3, 5, 4, 9, 11, 17, 24, 33, 41],
+            ],
+            "label_scale": 1.0,
         },
         baselines={
             "central": {"accuracy": 0.838, "auc": 0.907},
@@ -47,6 +50,7 @@ def plausible_run(*, noise_ratio: float = 1.0) -> RunResult:
                 "mean": {"accuracy": 0.741, "auc": 0.803},
                 "sites": {name: _alone(index) for index, name in enumerate(SITES)},
             },
+            "left_out": [],
         },
         training=[
             RoundEntry(
@@ -86,7 +90,7 @@ def _site(name: str, limit: float) -> SiteSection:
 
 
 def _alone(index: int) -> Quality:
-    return Quality(accuracy=0.70 + 0.03 * index, auc=0.76 + 0.028 * index)
+    return {"accuracy": 0.70 + 0.03 * index, "auc": 0.76 + 0.028 * index}
 
 
 def _audit(noise_ratio: float) -> LaneAudit:

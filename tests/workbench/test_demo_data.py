@@ -4,6 +4,8 @@ import pytest
 
 from sordino.demo_data import hospitals, own_data
 from sordino_protocols.errors import InputError, NotFoundError
+from sordino_protocols.job import JobFile
+from sordino_protocols.models import architecture_of
 
 SCHEMA = """\
 [dataset]
@@ -81,3 +83,38 @@ def test_a_job_for_another_data_set_is_refused(folder: Path, tmp_path: Path) -> 
     (tmp_path / "job.toml").write_text(other)
     with pytest.raises(InputError, match=r"vists.*visits"):
         own_data(folder)
+
+
+def fitted(folder: Path, *changes: tuple[str, str]) -> JobFile:
+    schema = SCHEMA
+    for old, new in changes:
+        assert old in schema
+        schema = schema.replace(old, new)
+    (folder / "dataset.toml").write_text(schema)
+    return own_data(folder).job
+
+
+def test_the_built_in_job_fits_classes_of_entities(folder: Path) -> None:
+    job = fitted(
+        folder,
+        ("positive_above = 0", 'task = "classes"'),
+        ("version = 1", 'version = 1\nunit = "patient"\nmax_records_per_unit = 3'),
+    )
+    assert (job.training.loss, job.model.outputs) == ("cross_entropy", 2)
+    assert (job.privacy.unit, job.training.records_per_unit) == ("entity", 3)
+
+
+def test_the_built_in_job_fits_numbers_with_smaller_steps_for_many_features(folder: Path) -> None:
+    number = ("positive_above = 0", 'task = "number"')
+    few = fitted(folder, number)
+    assert (few.training.loss, few.model.outputs, few.privacy.unit) == ("squared", 1, "record")
+    age = 'type = "integer"\nmin = 0\nmax = 100'
+    many = fitted(folder, number, (age, 'type = "vector"\ncount = 240\nmin = 0\nmax = 1'))
+    assert many.optimizer.learning_rate == pytest.approx(few.optimizer.learning_rate / 20)
+
+
+def test_the_built_in_job_looks_tokens_up(folder: Path) -> None:
+    age = 'type = "integer"\nmin = 0\nmax = 100'
+    job = fitted(folder, (age, 'type = "tokens"\nlength = 8\nvocabulary = 50'))
+    assert job.model.kind == "layers"
+    assert architecture_of(job.model, 8).parameter_count == 50 * 16 + 16 + 1

@@ -8,7 +8,9 @@ import pytest
 from plausible_run import plausible_run
 
 from sordino.page import promise, render, write
-from sordino.result import RunResult
+from sordino.result import EvaluationSection, Quality, RunResult
+from sordino_protocols.plan import LossName
+from sordino_protocols.scorecard import Figure
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -96,6 +98,62 @@ def test_shows_the_figures_of_the_result(html: str, result: RunResult) -> None:
     assert result["audit"]["hash"] in html
     for site in result["sites"]:
         assert site["name"] in html
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "counts", "says"),
+    [
+        ("binary", "auc", [[9.0, -1], [2, 8]], "AUC 0.801 (0.700 to 0.900)"),
+        ("cross_entropy", "balanced_accuracy", [[1.0, 9]] * 30, "Balanced accuracy 0.801"),
+        ("squared", "mean_absolute_error", [[9.0, 4, -1, 0]], "Mean absolute error 0.801"),
+    ],
+)
+def test_shows_the_evaluation_of_each_task(
+    result: RunResult, loss: LossName, name: Figure, counts: list[list[float]], says: str
+) -> None:
+    evaluation = EvaluationSection(
+        loss=loss,
+        figures={name: {"value": 0.801, "interval": [0.7, 0.9]}},
+        epsilon=0.5,
+        counts=counts,
+        label_scale=10.0,
+    )
+    html = render({**result, "evaluation": evaluation})
+    assert says in html
+    assert _check(html).tags.count("svg") == 7
+
+
+def test_shows_errors_in_the_labels_units(result: RunResult) -> None:
+    exact: Quality = {"mean_absolute_error": 12_345.6, "root_mean_squared_error": 0.98765}
+    html = render(
+        {
+            **result,
+            "job": {**result["job"], "unit": "entity", "errors_in": "cost <EUR>"},
+            "exact": exact,
+            "baselines": {
+                "central": exact,
+                "alone": {"mean": exact, "sites": {"north": exact}},
+                "left_out": [],
+            },
+        }
+    )
+    assert "12,346" in html
+    # In two lines: side by side, the panels have no room for one.
+    assert "Root mean squared</" in html
+    assert "0.9877" in html
+    assert "cost &lt;EUR&gt;" in html
+    assert "one record of each entity" in html
+    assert _check(html).open == []
+
+
+def test_says_which_rival_was_left_out_and_why(result: RunResult) -> None:
+    html = render(
+        {**result, "baselines": {"central": None, "alone": None, "left_out": ["Too long."]}}
+    )
+    assert "Left out. Too long." in html
+    assert "without protection" not in html
+    assert "for a site alone" not in html
+    assert _check(html).tags.count("svg") == 7
 
 
 def test_escapes_what_others_wrote(result: RunResult) -> None:

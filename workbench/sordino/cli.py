@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sordino.job_cli import job_app
+from sordino.model_cli import model_app
 from sordino_audit.cli import audit_app
 from sordino_client.cli import DEFAULT_CONFIG as SITE_CONFIG
 from sordino_client.cli import ConfigOption, budget_app, ledger_app, site_app
@@ -23,6 +24,7 @@ app = typer.Typer(
     help="Federated learning across sites that keep their records.",
 )
 app.add_typer(job_app, name="job")
+app.add_typer(model_app, name="model")
 app.add_typer(site_app, name="site")
 app.add_typer(budget_app, name="budget")
 app.add_typer(ledger_app, name="ledger")

@@ -17,16 +17,19 @@ from pathlib import Path
 
 from sordino.connection import Connection, Json
 from sordino.demo_data import DemoData, hospitals, own_data
+from sordino.figure_words import in_words
 from sordino.finished import FinishedRun
 from sordino.profile import load_profile
 from sordino.progress import follow
-from sordino.result import DemoResult, RoundEntry
+from sordino.result import DemoResult, RoundEntry, RunResult
 from sordino_deploy.local import Layout, LocalFederation
 from sordino_deploy.processes import Supervisor
 from sordino_protocols.errors import SordinoError
 from sordino_protocols.pricing import resolve
 from sordino_protocols.terminal import Output, note, show
 from sordino_server.runs import RunDirectory, write_whole
+
+_LONG = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +149,14 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         }
         for site in result["sites"]
     ]
-    show(rows, output=Output.TABLE, title="\nThe statement: epsilon per record, by site")
-    alone, central = result["baselines"]["alone"]["mean"], result["baselines"]["central"]
+    unit = result["job"]["unit"]
+    show(rows, output=Output.TABLE, title=f"\nThe statement: epsilon per {unit}, by site")
     evaluation = result["evaluation"]
-    compared: list[Mapping[str, object]] = [
-        {"model": "all records in one place, no privacy", **central},
-        {"model": "this federation", "accuracy": result["accuracy"], "auc": result["auc"]},
-        {"model": "each site alone, same privacy (mean)", **alone},
-    ]
-    show(compared, output=Output.TABLE, title="\nOn held-out records of all sites, exactly")
-    low, high = evaluation["accuracy_interval"]
-    auc_low, auc_high = evaluation["auc_interval"]
+    show(compared(result), output=Output.TABLE, title=_title(result["job"]["errors_in"]))
+    for sentence in result["baselines"]["left_out"]:
+        sys.stdout.write(f"Left out. {sentence}\n")
     sys.stdout.write(
-        "\nA real federation sees its noisy evaluation only: accuracy"
-        f" {evaluation['accuracy']:.3f} ({low:.2f} to {high:.2f}),"
-        f" AUC {evaluation['auc']:.3f} ({auc_low:.2f} to {auc_high:.2f})\n"
+        f"\nA real federation sees its noisy evaluation only: {in_words(evaluation['figures'])}\n"
     )
     from sordino_audit.report import plain_verdict  # noqa: PLC0415  # brings scipy
 
@@ -185,6 +181,31 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
         f"or run `{command} demo --keep`, and in another terminal:\n"
         f"  {command} job price {result['files']['job']} --profile {profile}\n"
     )
+
+
+def compared(result: RunResult) -> list[Mapping[str, object]]:
+    """The rows of the table of exact figures: the federation, and the rivals that were trained."""
+    central, alone = result["baselines"]["central"], result["baselines"]["alone"]
+    models = {
+        "all records in one place, no privacy": central,
+        "this federation": result["exact"],
+        "each site alone, same privacy (mean)": None if alone is None else alone["mean"],
+    }
+    return [
+        {"model": name, **{figure: _cell(each) for figure, each in quality.items()}}
+        for name, quality in models.items()
+        if quality is not None
+    ]
+
+
+def _cell(value: float) -> float:
+    """As it is; a large one without what a table would turn into an exponent."""
+    return value if abs(value) < _LONG else round(value)
+
+
+def _title(errors_in: str) -> str:
+    title = "\nOn held-out records of all sites, exactly"
+    return f"{title}; errors in units of {errors_in}" if errors_in else title
 
 
 def _keep(federation: LocalFederation) -> None:

@@ -1,17 +1,17 @@
 """What a demo federates: the four hospitals, or a folder of somebody's own files.
 
 A folder holds one CSV file a site, `dataset.toml` with the public schema (or `<site>.toml` for a
-site that declares its own) and, if wanted, `job.toml`. In `dataset.toml`, `$site` stands for the
-site's name.
+site that declares its own) and, if wanted, `job.toml`; without one the demo's own recipe is fitted
+to the schema. In `dataset.toml`, `$site` stands for the site's name.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from sordino import heart
+from sordino.built_in_job import built_in_job_text, hospitals_job_text
 from sordino_client.data.declaration import CsvSource, DatasetFile
 from sordino_deploy.local import LocalSite
 from sordino_protocols.errors import InputError, NotFoundError
@@ -24,7 +24,7 @@ _POLICY = Template("""\
 [datasets.$dataset]
 submitters = ["scientist"]
 kinds = ["train"]
-models = ["logistic", "mlp"]
+models = ["logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph"]
 max_epsilon = 4.0
 max_delta = 1e-5
 max_rounds = 200
@@ -57,7 +57,7 @@ def hospitals(scratch: Path) -> DemoData:
     for name in heart.ORDERS_OF_MAGNITUDE:
         declaration = heart.write_dataset(name, scratch / name)
         sites.append(_site(name, read_text(declaration), scratch / name / f"{name}.csv"))
-    return DemoData(tuple(sites), *_job((files(heart) / "job.toml").read_text(), "job.toml", sites))
+    return DemoData(tuple(sites), *_job(hospitals_job_text(), "job.toml", sites))
 
 
 def own_data(folder: Path) -> DemoData:
@@ -79,10 +79,7 @@ def own_data(folder: Path) -> DemoData:
     job = folder / "job.toml"
     if job.exists():
         return DemoData(tuple(sites), *_job(read_text(job), str(job), sites))
-    dataset = _declared(sites[0].dataset, sites[0].name).dataset.name
-    built_in = (files(heart) / "job.toml").read_text()
-    text = built_in.replace('dataset = "heart"', f'dataset = "{dataset}"')
-    text = text.replace("quorum = 4", f"quorum = {len(sites)}")
+    text = built_in_job_text([_declared(site.dataset, site.name).public for site in sites])
     return DemoData(tuple(sites), *_job(text, "job.toml", sites))
 
 

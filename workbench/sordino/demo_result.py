@@ -7,45 +7,35 @@ exactly, beside its rivals: all records in one place without privacy, and each s
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import replace
 
-from sordino.baselines import (
-    SiteRecords,
-    alone_with_privacy,
-    central_without_privacy,
-    measure,
-)
-from sordino.exact_metrics import ExactMetrics
+from sordino.baselines import SiteRecords
+from sordino.demo_comparison import compare, quality_of
 from sordino.finished import FinishedRun
-from sordino.result import (
-    BaselineSection,
-    DemoResult,
-    EvaluationSection,
-    EventEntry,
-    Quality,
-    SiteSection,
-)
+from sordino.result import DemoResult, EvaluationSection, EventEntry, JobSection, SiteSection
 from sordino_audit.finished_run import audit_run
 from sordino_audit.report import document
 from sordino_client.data.connectors import load_table
-from sordino_client.data.declaration import read_dataset
+from sordino_client.data.declaration import DatasetFile, read_dataset
 from sordino_client.data.table import split
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault import split_key
 from sordino_deploy.local import Layout
 from sordino_protocols.accounting import epsilon_by_pld
-from sordino_protocols.errors import SordinoError
+from sordino_protocols.columns import CategoryColumn
 from sordino_protocols.job import Job
-from sordino_protocols.privacy import event_from_json, mechanism
+from sordino_protocols.privacy import Mechanism, event_from_json, mechanism
+from sordino_protocols.schema import Schema
 from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import EvaluationFacts, ReceiptFacts, Statement
 
 _CONFIDENCE = 0.95
 _DESCRIPTIONS = {
     "poisson_gaussian": "rounds of training: the noisy sum of clipped gradients",
-    "gaussian": "evaluation: a noisy histogram of scores on held-out records",
+    "gaussian": "noisy counts: the evaluation on held-out records",
     "composed": "several releases together",
 }
+_WITH_STATISTICS = "noisy statistics of features, and counts: the evaluation on held-out records"
 
 
 def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoResult:
@@ -58,24 +48,22 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
     """
     run, job = finished.run, finished.job
     statement = run.read(STATEMENT, Statement)
+    declared = declared_sites(layout)
+    schema = next(iter(declared.values())).public
     audit = document(audit_run(run, confidence=_CONFIDENCE), run_id=run.run_id)
-    records = _records(layout, job)
-    federated = measure(run.model(), job.file.model, records)
-    return DemoResult(
+    records = {
+        name: replace(_records(layout, name, each), scaling=run.scaling())
+        for name, each in declared.items()
+    }
+    exact = quality_of(run.model(), records, job, schema)
+    result = DemoResult(
         run_id=run.run_id,
-        job={
-            "name": job.file.job.name,
-            "epsilon": job.file.privacy.epsilon,
-            "delta": job.file.privacy.delta,
-            "model": job.file.model.kind,
-            "rounds": job.plan.training.rounds,
-        },
+        job=_job(job, schema),
         sites=_sites(run, statement),
         rounds=len(finished.rounds),
-        accuracy=federated.accuracy,
-        auc=federated.auc,
+        exact=exact,
         evaluation=_evaluation(statement.evaluation, job),
-        baselines=_baselines(records, job),
+        baselines=compare(records, job, schema, noise=SecureNoise()),
         training=finished.rounds,
         audit=audit,
         seconds={
@@ -94,41 +82,48 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
             "logs": str(layout.logs),
         },
     )
+    if "accuracy" in exact:
+        result["accuracy"] = exact["accuracy"]
+    if "auc" in exact:
+        result["auc"] = exact["auc"]
+    return result
 
 
-def _records(layout: Layout, job: Job) -> dict[str, SiteRecords]:
-    """Every site's records, split as the site split them: only a demo can look at these."""
-    records: dict[str, SiteRecords] = {}
-    for directory in sorted((layout.root / "sites").iterdir()):
-        config = layout.site_config(directory.name)
-        declared = read_dataset(config.site.datasets / "dataset.toml")
-        key = split_key(config.site.state / "split.key")
-        fraction = declared.dataset.holdout_fraction
-        train, held_out = split(load_table(declared), fraction=fraction, key=key)
-        order = declared.dataset.order_of_magnitude
-        records[directory.name] = SiteRecords(train, held_out, order)
-    if not records:
-        raise SordinoError(f"job {job.file.job.name}: no site has records")
-    return records
-
-
-def _baselines(records: Mapping[str, SiteRecords], job: Job) -> BaselineSection:
-    alone = alone_with_privacy(records, job, noise=SecureNoise())
-    count = len(alone)
+def declared_sites(layout: Layout) -> dict[str, DatasetFile]:
+    """What each site of a demo declares, by name."""
+    folders = sorted((layout.root / "sites").iterdir())
     return {
-        "central": _quality(central_without_privacy(records, job.file.model)),
-        "alone": {
-            "mean": {
-                "accuracy": sum(each.accuracy for each in alone.values()) / count,
-                "auc": sum(each.auc for each in alone.values()) / count,
-            },
-            "sites": {name: _quality(each) for name, each in alone.items()},
-        },
+        folder.name: read_dataset(layout.site_config(folder.name).site.datasets / "dataset.toml")
+        for folder in folders
     }
 
 
-def _quality(metrics: ExactMetrics) -> Quality:
-    return {"accuracy": metrics.accuracy, "auc": metrics.auc}
+def _records(layout: Layout, name: str, declared: DatasetFile) -> SiteRecords:
+    """A site's records, split as the site split them: only a demo can look at these."""
+    key = split_key(layout.site_config(name).site.state / "split.key")
+    fraction = declared.dataset.holdout_fraction
+    train, held_out = split(load_table(declared), fraction=fraction, key=key)
+    return SiteRecords(train, held_out, declared.dataset.order_of_magnitude)
+
+
+def _job(job: Job, schema: Schema) -> JobSection:
+    return {
+        "name": job.file.job.name,
+        "unit": job.file.privacy.unit,
+        "epsilon": job.file.privacy.epsilon,
+        "delta": job.file.privacy.delta,
+        "model": job.file.model.kind,
+        "rounds": job.plan.training.rounds,
+        "errors_in": errors_in(schema),
+    }
+
+
+def errors_in(schema: Schema) -> str:
+    """What errors of a label that is a number are counted in; nothing for a class."""
+    label, name = schema.label, schema.roles.label
+    if schema.task != "number" or isinstance(label, CategoryColumn):
+        return ""
+    return name if label.scale == "linear" else f"log(1 + {name} - {label.min:g})"
 
 
 def _sites(run: RunDirectory, statement: Statement) -> list[SiteSection]:
@@ -140,6 +135,11 @@ def _sites(run: RunDirectory, statement: Statement) -> list[SiteSection]:
         _site(name, receipt, refusals=refusals[name])
         for name, receipt in sorted(statement.receipts.items())
     ]
+
+
+def _description(kind: Mechanism, count: int) -> str:
+    """What was released; a run evaluates once, so a second Gaussian is its statistics."""
+    return _WITH_STATISTICS if kind == "gaussian" and count > 1 else _DESCRIPTIONS[kind]
 
 
 def _site(name: str, receipt: ReceiptFacts, *, refusals: int) -> SiteSection:
@@ -154,7 +154,7 @@ def _site(name: str, receipt: ReceiptFacts, *, refusals: int) -> SiteSection:
         "budget_left": receipt.budget_left,
         "delta": receipt.delta,
         "events": [
-            EventEntry(mechanism=kind, description=_DESCRIPTIONS[kind], count=count)
+            EventEntry(mechanism=kind, description=_description(kind, count), count=count)
             for kind, count in counts.items()
         ],
         "network_cut_off": receipt.network_cut_off,
@@ -163,12 +163,13 @@ def _site(name: str, receipt: ReceiptFacts, *, refusals: int) -> SiteSection:
 
 
 def _evaluation(evaluation: EvaluationFacts, job: Job) -> EvaluationSection:
-    negative, positive = evaluation.histogram
     return {
-        "accuracy": evaluation.accuracy,
-        "accuracy_interval": list(evaluation.accuracy_interval),
-        "auc": evaluation.auc,
-        "auc_interval": list(evaluation.auc_interval),
+        "loss": evaluation.loss,
+        "figures": {
+            name: {"value": found.value, "interval": [found.lower, found.upper]}
+            for name, found in evaluation.metrics.items()
+        },
         "epsilon": epsilon_by_pld(job.plan.evaluation.event, job.file.guarantee.delta),
-        "scores_histogram": {"negative": list(negative), "positive": list(positive)},
+        "counts": [list(row) for row in evaluation.histogram],
+        "label_scale": evaluation.label_scale,
     }

@@ -1,4 +1,4 @@
-"""Accuracy and AUC from exact scores: for records that are public or one's own, never a release."""
+"""How good a model is, exactly: for records that are public or one's own, never a release."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ Labels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ExactMetrics:
-    """How good a model is on some records, without noise.
+    """How good a model of two classes is on some records, without noise.
 
     Attributes:
         accuracy: share of records on the right side of a score of one half.
@@ -20,6 +20,35 @@ class ExactMetrics:
 
     accuracy: float
     auc: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """How good a model of several classes is.
+
+    Attributes:
+        accuracy: share of records whose class has the largest output.
+        balanced_accuracy: the mean over classes of the share of their records that are found.
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class NumberMetrics:
+    """How far off a model of a number is, in units of scaled labels: their range has length 2.
+
+    Attributes:
+        mean_absolute_error: of predictions kept in [-1, 1].
+        root_mean_squared_error: of the same.
+    """
+
+    mean_absolute_error: float
+    root_mean_squared_error: float
+
+
+TaskMetrics = ExactMetrics | ClassMetrics | NumberMetrics
 
 
 def exact_metrics(scores: Scores, labels: Labels) -> ExactMetrics:
@@ -33,6 +62,33 @@ def exact_metrics(scores: Scores, labels: Labels) -> ExactMetrics:
         raise ValueError("expected records of both classes")
     accuracy = float(np.mean((scores >= 0.5) == positive))  # noqa: PLR2004
     return ExactMetrics(accuracy, _auc(scores, positive))
+
+
+def class_metrics(outputs: Scores, labels: Labels) -> ClassMetrics:
+    """Metrics of outputs [n, classes], labels being class indices; ties go to the first class.
+
+    Classes without a record do not count for the balanced accuracy.
+
+    Raises:
+        ValueError: no records.
+    """
+    if not len(labels):
+        raise ValueError("expected records")
+    is_right = outputs.argmax(axis=1) == labels
+    recalls = [float(is_right[labels == each].mean()) for each in np.unique(labels)]
+    return ClassMetrics(float(is_right.mean()), float(np.mean(recalls)))
+
+
+def number_metrics(outputs: Scores, labels: Labels) -> NumberMetrics:
+    """Metrics of outputs [n], labels being numbers scaled to [-1, 1].
+
+    Raises:
+        ValueError: no records.
+    """
+    if not len(labels):
+        raise ValueError("expected records")
+    errors = np.clip(outputs, -1.0, 1.0) - labels
+    return NumberMetrics(float(np.abs(errors).mean()), float(np.sqrt(np.square(errors).mean())))
 
 
 def _auc(scores: Scores, positive: npt.NDArray[np.bool_]) -> float:

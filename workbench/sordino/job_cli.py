@@ -1,5 +1,6 @@
 """`sordino job`: for the data scientist."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sordino.tuning_cli import tune
 from sordino_protocols.errors import ExitCode
 from sordino_protocols.terminal import Output, note, show, show_object
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from sordino.connection import Connection
     from sordino_protocols.job import Job
 
-job_app = typer.Typer(no_args_is_help=True, help="Check, price, submit and watch jobs.")
+job_app = typer.Typer(no_args_is_help=True, help="Check, tune, price, submit and watch jobs.")
+job_app.command("tune")(tune)
 
 JobArgument = Annotated[Path, typer.Argument(help="The job's TOML file.")]
 RunArgument = Annotated[str, typer.Argument(help="The run's id.")]
@@ -28,9 +31,11 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or j
 @job_app.command("check")
 def check(job_file: JobArgument, output: OutputOption = Output.TABLE) -> None:
     """Read a job, find its noise, and say what it would cost; asks nobody."""
+    from sordino.architecture_table import slow_layers
     from sordino_protocols.pricing import price
 
     job = _resolve(job_file)
+    _note_slow_layers(job)
     cost = price(job)
     plan = job.plan
     show_object(
@@ -43,6 +48,7 @@ def check(job_file: JobArgument, output: OutputOption = Output.TABLE) -> None:
             "training_noise_multiplier": plan.training.noise_multiplier,
             "evaluation_noise_multiplier": plan.evaluation.noise_multiplier,
             "steps": plan.training.rounds * plan.training.local_steps,
+            "slow_layers": list(slow_layers(job.file.model)),
         },
         output=output,
     )
@@ -57,6 +63,7 @@ def price(
     Exit code 3: a site would refuse it; 4: because its budget does not suffice.
     """
     job = _resolve(job_file)
+    _note_slow_layers(job)
     with _connected(profile) as connection:
         answer = connection.price(job)
     quotes, refused, silent = (answer[key] for key in ("quotes", "refused", "silent"))
@@ -126,6 +133,13 @@ def _resolve(job_file: Path) -> "Job":
     return resolve(read_toml(job_file, JobFile))
 
 
+def _note_slow_layers(job: "Job") -> None:
+    from sordino.architecture_table import slow_note
+
+    if (slow := slow_note(job.file.model)) is not None:
+        note(f"note: {slow}")
+
+
 @contextmanager
 def _connected(profile: Path | None) -> "Iterator[Connection]":
     from sordino.connection import Connection
@@ -142,6 +156,16 @@ def _watch(connection: "Connection", run_id: str) -> int:
         pass
     shown = connection.show(run_id)
     if shown["state"] == "done":
+        if "statement" in shown:
+            note(_evaluation(shown["statement"]))
         return ExitCode.OK
     note(f"error: run {run_id} {shown['state']}: {shown.get('reason', 'no reason given')}")
     return ExitCode.REFUSED
+
+
+def _evaluation(statement: object) -> str:
+    from sordino.figure_words import statement_in_words
+    from sordino_server.statement import Statement
+
+    read = Statement.model_validate_json(json.dumps(statement))
+    return f"evaluation, noisy: {statement_in_words(read)}"

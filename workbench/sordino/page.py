@@ -6,16 +6,21 @@ a result is escaped.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 from sordino import plots
-from sordino.result import RunResult
+from sordino.comparison_plot import comparison
+from sordino.evaluation_plots import evaluation_counts
+from sordino.figure_words import headline_of, in_words, title_of
+from sordino.result import BaselineSection, RunResult
 from sordino_audit.bounds.trade_off import guarantee_curve
 from sordino_audit.report import blind_spots, plain_verdict
 from sordino_protocols.privacy import Guarantee
+from sordino_protocols.scorecard import Figure
 
 _TEMPLATE = "page.html.j2"
 _LIKELY = 0.01
@@ -26,6 +31,15 @@ _VERDICTS: Mapping[str, str] = {
     "tight": "Nothing contradicts the promise, and the attack came close to its limit",
     "loose": "Nothing contradicts the promise",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Headline:
+    """One exact figure at the top of the page, and one rival's beside it."""
+
+    title: str
+    value: str
+    beside: str
 
 
 def render(result: RunResult) -> str:
@@ -46,15 +60,17 @@ def render(result: RunResult) -> str:
         releases=sum(event["count"] for site in result["sites"] for event in site["events"]),
         promise=promise(result["job"]["epsilon"], result["job"]["delta"]),
         outcome=plain_verdict(result["audit"]),
+        headlines=_headlines(result),
+        evaluation=in_words(result["evaluation"]["figures"]),
         blind_spots=blind_spots(result["audit"]),
         drawings={
-            "comparison": plots.comparison(result),
+            "comparison": comparison(result),
             "epsilon_by_round": plots.epsilon_by_round(result),
             "budgets": plots.budgets(result),
             "bounds": plots.bounds(result["audit"]),
             "scores": plots.score_distributions(result["audit"]),
             "trade_off": plots.trade_off(result["audit"]),
-            "evaluation": plots.evaluation_histogram(result),
+            "evaluation": evaluation_counts(result["evaluation"]),
         },
     )
 
@@ -78,6 +94,28 @@ def promise(epsilon: float, delta: float) -> str:
         f"wrongly accuses 1 person in 100 recognises at most {_out_of_hundred(caught)} of those "
         "who were really included."
     )
+
+
+def _headlines(result: RunResult) -> list[_Headline]:
+    beside = (_beside_central, _beside_alone)
+    return [
+        _Headline(
+            title_of(figure),
+            headline_of(figure, value),
+            rival(result["baselines"], figure),
+        )
+        for (figure, value), rival in zip(result["exact"].items(), beside, strict=True)
+    ]
+
+
+def _beside_central(baselines: BaselineSection, figure: Figure) -> str:
+    central = baselines["central"]
+    return "" if central is None else f"{headline_of(figure, central[figure])} without protection"
+
+
+def _beside_alone(baselines: BaselineSection, figure: Figure) -> str:
+    alone = baselines["alone"]
+    return "" if alone is None else f"{headline_of(figure, alone['mean'][figure])} for a site alone"
 
 
 def _out_of_hundred(share: float) -> str:

@@ -62,7 +62,7 @@ _STYLE: "dict[RcKeyType, str | float | bool]" = {
 }
 
 
-class _Drawing:
+class Drawing:
     """One figure with its SVG, filled when the drawing is closed."""
 
     def __init__(self, figure: "Figure") -> None:
@@ -71,12 +71,13 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(title: str, *, height: float) -> Iterator[_Drawing]:
+def new_drawing(title: str, *, height: float) -> Iterator[Drawing]:
+    """A figure of the page's width to draw on; its SVG is there when the context ends."""
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     with mpl.rc_context(_STYLE):
-        drawing = _Drawing(Figure(figsize=(_WIDTH, height), layout="constrained"))
+        drawing = Drawing(Figure(figsize=(_WIDTH, height), layout="constrained"))
         drawing.figure.patch.set_alpha(0)
         yield drawing
         target = io.StringIO()
@@ -84,52 +85,11 @@ def _drawing(title: str, *, height: float) -> Iterator[_Drawing]:
         drawing.svg = _clean(target.getvalue(), title)
 
 
-def comparison(result: RunResult) -> Markup:
-    """Accuracy and AUC: pooled without protection, federated with, each site alone with."""
-    alone = result["baselines"]["alone"]
-    labels = [
-        "All records in one place,\nno protection",
-        "Federation, protected",
-        "Each site alone,\nprotected (mean)",
-    ]
-    with _drawing("Quality of the model compared", height=2.75) as drawing:
-        left, right = drawing.figure.subplots(1, 2, sharey=True)
-        for axes, metric, name in ((left, "accuracy", "Accuracy"), (right, "auc", "AUC")):
-            central, mean = result["baselines"]["central"], alone["mean"]
-            means = (
-                (central["accuracy"], result["accuracy"], mean["accuracy"])
-                if metric == "accuracy"
-                else (central["auc"], result["auc"], mean["auc"])
-            )
-            single = [
-                each["accuracy"] if metric == "accuracy" else each["auc"]
-                for each in alone["sites"].values()
-            ]
-            axes.hlines(range(3), 0, 1, color=GRID, linewidth=0.6)
-            axes.scatter(single, [2] * len(single), s=16, color=WARM, alpha=0.45, linewidth=0)
-            axes.scatter(means, range(3), s=64, color=[MUTED, ACCENT, WARM], zorder=3, linewidth=0)
-            for row, value in enumerate(means):
-                axes.annotate(
-                    f"{value:.3f}", (value, row), (0, 8), textcoords="offset points", ha="center"
-                )
-            everything = [*means, *single]
-            margin = max(0.03, 0.2 * (max(everything) - min(everything)))
-            axes.set_xlim(min(everything) - margin, max(everything) + margin)
-            axes.set_title(name)
-            axes.locator_params(axis="x", nbins=3)
-        left.set_yticks(range(3), labels)
-        left.set_ylim(2.5, -0.65)
-        for axes in (left, right):
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(False)
-    return drawing.svg
-
-
 def epsilon_by_round(result: RunResult) -> Markup:
     """Cumulative epsilon of training against the plan, by round."""
     rounds = [0, *(each["round"] for each in result["training"])]
     spent = [0.0, *(each["epsilon_spent"] for each in result["training"])]
-    with _drawing("Epsilon spent by round", height=2.6) as drawing:
+    with new_drawing("Epsilon spent by round", height=2.6) as drawing:
         axes = drawing.figure.subplots()
         planned = result["job"]["epsilon"]
         axes.axhline(planned, color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -162,7 +122,7 @@ def budgets(result: RunResult) -> Markup:
     names = [site["name"] for site in sites]
     left = [site["budget_left"] for site in sites]
     spent = [site["budget_limit"] - site["budget_left"] for site in sites]
-    with _drawing("Budget by site", height=1.0 + 0.4 * len(sites)) as drawing:
+    with new_drawing("Budget by site", height=1.0 + 0.4 * len(sites)) as drawing:
         axes = drawing.figure.subplots()
         axes.barh(names, spent, color=ACCENT, height=0.5, label="spent")
         axes.barh(names, left, left=spent, color=ACCENT, alpha=0.18, height=0.5, label="left")
@@ -185,7 +145,7 @@ def budgets(result: RunResult) -> Markup:
 def bounds(audit: AuditDocument) -> Markup:
     """Lower bounds on epsilon, coloured by assumption, against ceiling and claim."""
     entries = audit["bounds"]
-    with _drawing("Lower bounds on epsilon against the claim", height=3.2) as drawing:
+    with new_drawing("Lower bounds on epsilon against the claim", height=3.2) as drawing:
         axes = drawing.figure.subplots()
         shown = [*(each["epsilon_low"] for each in entries), audit["ceiling"], audit["claimed"]]
         right = 1.12 * min(max(shown), 4 * audit["claimed"])
@@ -218,7 +178,7 @@ def score_distributions(audit: AuditDocument) -> Markup:
     """Scores of lanes with and without a canary."""
     inserted, held_out = audit["scores"]["inserted"], audit["scores"]["held_out"]
     edges = np.histogram_bin_edges([*inserted, *held_out], bins=36).tolist()
-    with _drawing("Scores of canaries", height=2.8) as drawing:
+    with new_drawing("Scores of canaries", height=2.8) as drawing:
         axes = drawing.figure.subplots()
         for values, colour, name in (
             (held_out, MUTED, f"held out ({len(held_out)})"),
@@ -236,7 +196,7 @@ def trade_off(audit: AuditDocument) -> Markup:
     """Measured errors of the attack over the region that the claim forbids."""
     curve = np.array(audit["claimed_curve"])
     rates = _error_rates(audit)
-    with _drawing("Errors of the attack and the claimed trade-off", height=3.3) as drawing:
+    with new_drawing("Errors of the attack and the claimed trade-off", height=3.3) as drawing:
         axes = drawing.figure.subplots()
         axes.fill_between(curve[:, 0], curve[:, 1], color=BAD, alpha=0.13, linewidth=0)
         axes.plot(curve[:, 0], curve[:, 1], color=BAD, linewidth=1.4, label="claimed limit")
@@ -263,23 +223,6 @@ def trade_off(audit: AuditDocument) -> Markup:
         )
         axes.grid()
         axes.legend(loc="upper right")
-    return drawing.svg
-
-
-def evaluation_histogram(result: RunResult) -> Markup:
-    """The noisy histogram that was released, by class."""
-    histogram = result["evaluation"]["scores_histogram"]
-    with _drawing("Noisy evaluation", height=2.6) as drawing:
-        axes = drawing.figure.subplots()
-        size = len(histogram["negative"])
-        centres = (np.arange(size) + 0.5) / size
-        half = 0.42 / size
-        axes.bar(centres - half / 2, histogram["negative"], half, color=MUTED, label="outcome: no")
-        axes.bar(centres + half / 2, histogram["positive"], half, color=WARM, label="outcome: yes")
-        axes.axhline(0, color=GRID, linewidth=0.8)
-        axes.set(xlabel="Score of the model", ylabel="Noisy count", xlim=(0, 1))
-        axes.legend(loc="upper center", ncols=2)
-        axes.margins(y=0.2)
     return drawing.svg
 
 

@@ -1,23 +1,37 @@
 """The shape of a demo run's result: what is stored as JSON and what the page is made from.
 
-Everything here may leave the machine, with one exception that is named as such: `accuracy`, `auc`
-and `baselines` are exact figures which only somebody with all sites' held-out records can compute.
+Everything here may leave the machine, with one exception that is named as such: `exact` and
+`baselines` are exact figures which only somebody with all sites' held-out records can compute.
 No real federation has them; a demo on public data does.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from sordino_audit.audit_document import AuditDocument
+from sordino_protocols.plan import LossName
+from sordino_protocols.privacy import PrivacyUnit
+from sordino_protocols.scorecard import Figure
+
+Quality = dict[Figure, float]
+"""Exact quality on held-out records: figures by name, as an evaluation of the same loss has them.
+
+Errors are in the label's units.
+"""
 
 
 class JobSection(TypedDict):
-    """What was asked for."""
+    """What was asked for.
+
+    `errors_in` says what a number's errors are counted in, `""` where the label is no number.
+    """
 
     name: str
+    unit: PrivacyUnit
     epsilon: float
     delta: float
     model: str
     rounds: int
+    errors_in: str
 
 
 class EventEntry(TypedDict):
@@ -47,29 +61,27 @@ class SiteSection(TypedDict):
     refusals: int
 
 
-class HistogramSection(TypedDict):
-    """Noisy counts of scores in equal-width bins over [0, 1], by class."""
+class FigureEntry(TypedDict):
+    """One figure with the two ends of its interval."""
 
-    negative: list[float]
-    positive: list[float]
+    value: float
+    interval: list[float]
 
 
 class EvaluationSection(TypedDict):
-    """The noisy evaluation: released, paid for, and all that a real federation would see."""
+    """The noisy evaluation: released, paid for, and all that a real federation would see.
 
-    accuracy: float
-    accuracy_interval: list[float]
-    auc: float
-    auc_interval: list[float]
+    `figures` are by name, the most telling first; errors are in the label's units, and so many of
+    these are one unit of a scaled label: `label_scale`. `counts` are noisy: for the loss "binary"
+    of scores by class, for "cross_entropy" wrong and right answers by class, for "squared" of
+    errors by size, in one row.
+    """
+
+    loss: LossName
+    figures: dict[Figure, FigureEntry]
     epsilon: float
-    scores_histogram: HistogramSection
-
-
-class Quality(TypedDict):
-    """Exact quality on held-out records."""
-
-    accuracy: float
-    auc: float
+    counts: list[list[float]]
+    label_scale: float
 
 
 class AloneSection(TypedDict):
@@ -80,10 +92,14 @@ class AloneSection(TypedDict):
 
 
 class BaselineSection(TypedDict):
-    """What the federation is compared with; `central` pools all records without protection."""
+    """What the federation is compared with; `central` pools all records without protection.
 
-    central: Quality
-    alone: AloneSection
+    `left_out` has a sentence on each that could not be trained, which then is None.
+    """
+
+    central: Quality | None
+    alone: AloneSection | None
+    left_out: list[str]
 
 
 class RoundEntry(TypedDict):
@@ -116,8 +132,7 @@ class RunResult(TypedDict):
     job: JobSection
     sites: list[SiteSection]
     rounds: int
-    accuracy: float
-    auc: float
+    exact: Quality
     evaluation: EvaluationSection
     baselines: BaselineSection
     training: list[RoundEntry]
@@ -126,7 +141,13 @@ class RunResult(TypedDict):
 
 
 class DemoResult(RunResult):
-    """What `sordino demo --json` prints: the run's result, and where the files lie."""
+    """What `sordino demo --json` prints: the run's result, and where the files lie.
 
+    `accuracy` and `auc` are those of `exact` again, for whoever reads no more than a figure; what
+    the job's loss does not have is absent.
+    """
+
+    accuracy: NotRequired[float]
+    auc: NotRequired[float]
     report: str
     files: dict[str, str]

@@ -9,9 +9,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table
+from sordino_protocols.columns import (
+    AnyColumn,
+    CategoryColumn,
+    IntegerColumn,
+    NumberColumn,
+    SingleColumn,
+    TokensColumn,
+    VectorColumn,
+    source_names_of,
+)
 from sordino_protocols.errors import InputError
-from sordino_protocols.schema import CategoryColumn, IntegerColumn, NumberColumn, Schema
+from sordino_protocols.schema import Schema
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.object_]
@@ -21,50 +32,78 @@ def encode(frame: pd.DataFrame, schema: Schema, *, source: str = "table") -> Tab
     """Encode records as the model reads them.
 
     A number is scaled from its public bounds to [-1, 1]; a category becomes one column a declared
-    word, 1 or 0. A missing cell is 0 everywhere and 1 in the column's indicator. Shapes and order
-    are `schema.feature_names()`.
+    word, 1 or 0. A missing cell is 0 everywhere and 1 in the column's indicator. A vector's numbers
+    are scaled alike; tokens stay what they are. Shapes and order are `schema.feature_names()`.
+
+    A label is 0 or 1, the index of a class, or a number scaled like a feature, by `schema.task`.
 
     Args:
-        frame: has at least the schema's columns; cells are text, numbers, booleans or missing.
+        frame: has at least `schema.source_names()`; cells are text, numbers, booleans or missing.
         schema: the public declaration.
         source: what errors call the frame.
+
+    Returns:
+        A table without entities; features are int64 where they are tokens, else float32.
 
     Raises:
         InputError: a column is absent, or a cell breaks its column's declaration: missing though
             not nullable, or outside where the declaration says reject. Only the site's admin may
             see this error.
     """
-    names = [name for name, _ in schema.features]
-    for name in (*names, schema.roles.label):
-        if name not in frame.columns:
+    present = set(frame.columns)
+    for name in schema.source_names():
+        if name not in present:
             raise InputError(f"{source}: column {name!r} is absent")
-    blocks = [
-        _encode_column(frame[name], column, f"{source}: column {name!r}")
-        for name, column in schema.features
-    ]
-    features = np.hstack([np.empty((len(frame), 0)), *blocks])
-    labels = _encode_label(frame[schema.roles.label], schema, f"{source}: column")
-    return Table(np.ascontiguousarray(features, dtype=np.float32), labels.astype(np.float32))
+    label = schema.roles.label
+    labels = _encode_label(frame[label], schema, f"{source}: column {label!r}")
+    return Table(_encode_features(frame, schema, source), labels.astype(np.float32))
 
 
-def _encode_column(
-    cells: pd.Series, column: IntegerColumn | NumberColumn | CategoryColumn, place: str
-) -> Floats:
-    """One column's block, [n, 1 or words, + 1 if nullable]."""
+def _encode_features(frame: pd.DataFrame, schema: Schema, source: str) -> FeatureArray:
+    shape = (len(frame), schema.feature_count)
+    features: FeatureArray = np.empty(shape, dtype=np.float32)
+    if schema.vocabulary is not None:
+        features = np.empty(shape, dtype=np.int64)
+    begin = 0
+    for name, column in schema.features:
+        block = _encode_column(frame, name, column, f"{source}: column {name!r}")
+        features[:, begin : begin + block.shape[1]] = block
+        begin += block.shape[1]
+    return features
+
+
+def _encode_column(frame: pd.DataFrame, name: str, column: AnyColumn, place: str) -> Floats:
+    """One column's block, [n, width_of(column)]."""
     match column:
         case CategoryColumn():
-            words = _read_words(cells, column, place)
+            words = _read_words(frame[name], column, place)
             block = np.column_stack([words == word for word in column.words]).astype(np.float64)
             missing = words == None  # noqa: E711 (elementwise)
         case IntegerColumn() | NumberColumn():
-            numbers = _read_numbers(cells, column, place)
+            numbers = _read_numbers(frame[name], column, place)
             missing = np.isnan(numbers)
             block = np.where(missing, 0.0, _scale(numbers, column))[:, np.newaxis]
+        case VectorColumn():
+            return _read_vector(frame[list(source_names_of(name, column))], column, place)
+        case TokensColumn():
+            return _read_tokens(frame[list(source_names_of(name, column))], column, place)
     return np.column_stack([block, missing]) if column.nullable else block
 
 
-def _encode_label(cells: pd.Series, schema: Schema, place: str) -> NDArray[np.bool_]:
-    place = f"{place} {schema.roles.label!r}"
+def _encode_label(cells: pd.Series, schema: Schema, place: str) -> Floats | NDArray[np.bool_]:
+    match schema.task:
+        case "binary":
+            return _is_positive(cells, schema, place)
+        case "classes":
+            return _class_of(cells, schema.label, place)
+        case "number":
+            column = schema.label
+            if isinstance(column, CategoryColumn):
+                raise AssertionError("a schema pairs its label with its task")  # noqa: TRY004 (a bug)
+            return _scale(_read_numbers(cells, column, place), column)
+
+
+def _is_positive(cells: pd.Series, schema: Schema, place: str) -> NDArray[np.bool_]:
     match schema.label, schema.roles.positive_above:
         case CategoryColumn() as column, _:
             words = _read_words(cells, column, place)
@@ -73,6 +112,45 @@ def _encode_label(cells: pd.Series, schema: Schema, place: str) -> NDArray[np.bo
             return np.greater(_read_numbers(cells, column, place), above)
         case _:
             raise AssertionError("a schema pairs its label with its rule")
+
+
+def _class_of(cells: pd.Series, column: SingleColumn, place: str) -> Floats:
+    match column:
+        case CategoryColumn():
+            index = {word: float(each) for each, word in enumerate(column.words)}
+            return np.array([index[word] for word in _read_words(cells, column, place)])
+        case IntegerColumn() | NumberColumn():
+            return _read_numbers(cells, column, place) - column.min
+
+
+def _read_vector(cells: pd.DataFrame, column: VectorColumn, place: str) -> Floats:
+    """A block of numbers [n, count], scaled."""
+    numbers, is_missing = _read_block(cells, place)
+    if bool(np.any(is_missing)):
+        raise InputError(f"{place}: a cell is missing; a vector has none")
+    return _scaled(np.clip(numbers, column.min, column.max), column)
+
+
+def _read_tokens(cells: pd.DataFrame, column: TokensColumn, place: str) -> Floats:
+    """A block of tokens [n, length]."""
+    numbers, is_missing = _read_block(cells, place)
+    tokens = np.where(is_missing, 0.0, numbers)
+    if bool(np.any((tokens != np.floor(tokens)) | (tokens < 0) | (tokens >= column.vocabulary))):
+        raise InputError(f"{place}: a cell is no whole number from 0 to vocabulary - 1")
+    return tokens
+
+
+def _read_block(cells: pd.DataFrame, place: str) -> tuple[Floats, NDArray[np.bool_]]:
+    """All cells as numbers [n, columns], read at once, and which are missing."""
+    if all(kind.kind in "biuf" for kind in cells.dtypes):
+        numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        return numbers, np.isnan(numbers)
+    flat = cells.to_numpy(dtype=np.object_).ravel()
+    numbers = np.array(pd.to_numeric(flat, errors="coerce"), dtype=np.float64).reshape(cells.shape)
+    is_missing = pd.isna(flat).reshape(cells.shape)
+    if bool(np.any(np.isnan(numbers) & ~is_missing)):
+        raise InputError(f"{place}: a cell is not a number")
+    return numbers, is_missing
 
 
 def _read_numbers(cells: pd.Series, column: IntegerColumn | NumberColumn, place: str) -> Floats:
@@ -118,8 +196,17 @@ def _require_present(missing: NDArray[np.bool_], *, nullable: bool, place: str) 
 
 
 def _scale(numbers: Floats, column: IntegerColumn | NumberColumn) -> Floats:
-    """From [min, max] to [-1, 1]; NaN stays."""
-    above, width = numbers - column.min, float(column.max) - float(column.min)
-    if column.scale == "log1p":
-        above, width = np.log1p(above), float(np.log1p(width))
+    """From [min, max] to [-1, 1], by the column's scale; NaN stays."""
+    if column.scale == "linear":
+        return _scaled(numbers, column)
+    above, width = np.log1p(numbers - column.min), float(np.log1p(_width(column)))
     return np.clip(2.0 * (above / width) - 1.0, -1.0, 1.0)
+
+
+def _scaled(numbers: Floats, column: IntegerColumn | NumberColumn | VectorColumn) -> Floats:
+    """From [min, max] to [-1, 1]; NaN stays."""
+    return np.clip(2.0 * ((numbers - column.min) / _width(column)) - 1.0, -1.0, 1.0)
+
+
+def _width(column: IntegerColumn | NumberColumn | VectorColumn) -> float:
+    return float(column.max) - float(column.min)

@@ -1,20 +1,20 @@
 """Encoded records, and their split into what is learnt from and what is held out.
 
-Neighbouring data sets must stay neighbours: what a record becomes, and the side it falls on, may
-not depend on any other record.
+Neighbouring data sets must stay neighbours: what a privacy unit becomes, and the side it falls on,
+may not depend on any other unit.
 """
 
-import hashlib
 import math
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sordino_client.data.sides import HASH_BITS, entity_hashes, record_hashes, row_chunks
+from sordino_client.data.storage import FeatureArray, RowStore, Spill
+from sordino_client.entities import Entities
+
 SMALLEST_KEY_BYTES = 16
-_HASH_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +22,24 @@ class Table:
     """Encoded records. The number of rows is as private as the rows: `repr` shows neither.
 
     Attributes:
-        features: float32 [n, d], C-contiguous, every entry finite and in [-1, 1].
-        labels: float32 [n], 0 or 1.
+        features: [n, d], C-contiguous: float32, every entry finite and in [-1, 1], or int64 where
+            the features are tokens. Large ones lie in a mapped file.
+        labels: float32 [n]: 0 or 1, a class, or a scaled number, as the schema's task says.
+        entities: the rows of each privacy unit; None where each record is one.
     """
 
-    features: NDArray[np.float32]
+    features: FeatureArray
     labels: NDArray[np.float32]
+    entities: Entities | None = None
 
     def __repr__(self) -> str:
         return "Table(...)"
 
 
-def split(table: Table, *, fraction: float, key: bytes) -> tuple[Table, Table]:
-    """Split into (training, held-out) tables; about `fraction` of the records are held out.
+def split(
+    table: Table, *, fraction: float, key: bytes, spill: Spill | None = None
+) -> tuple[Table, Table]:
+    """Split into (training, held-out) tables; about `fraction` of the units are held out.
 
     A record's side is a keyed hash of its own encoded content and of how many identical records
     stand before it. Adding a record to k identical ones adds exactly the pair (content, k) to the
@@ -42,38 +47,47 @@ def split(table: Table, *, fraction: float, key: bytes) -> tuple[Table, Table]:
     neighbouring tables give neighbouring training tables and neighbouring held-out tables, one of
     the two pairs being equal. The rows keep their order.
 
+    Where the table has entities, all rows of one are on the side that a keyed hash of its own key
+    names, so the same holds for tables that differ by all rows of one entity.
+
     Args:
         table: the records.
         fraction: in (0, 1), public.
         key: at least 16 random bytes, kept at the site for as long as it holds the data set: the
-            same key gives the same split, and without it nobody can tell a record's side.
+            same key gives the same split, and without it nobody can tell a unit's side.
+        spill: when features go to disk; None: never.
 
     Raises:
-        ValueError: fraction or key are out of range.
+        ValueError: fraction or key are out of range, or the entities were split before.
+        InputError: the disk is full.
     """
     if not 0 < fraction < 1:
         raise ValueError("fraction must be between 0 and 1, both excluded")
     if len(key) < SMALLEST_KEY_BYTES:
         raise ValueError(f"key must have at least {SMALLEST_KEY_BYTES} bytes")
-    threshold = math.ceil(fraction * 2 ** (8 * _HASH_BYTES))
-    held_out = np.fromiter((hash_ < threshold for hash_ in _hashes(table, key)), dtype=np.bool_)
-    return _rows(table, ~held_out), _rows(table, held_out)
-
-
-def _hashes(table: Table, key: bytes) -> Iterator[int]:
-    seen = Counter[bytes]()
-    hash_key = hashlib.blake2b(key, digest_size=32, person=b"sordino-split").digest()
-    # Adding 0.0 turns -0.0 into 0.0: equal records must have equal bytes.
-    content = np.column_stack([table.features, table.labels]).astype("<f4") + np.float32(0.0)
-    for row in content:
-        record = row.tobytes()
-        occurrence = seen[record].to_bytes(8, "little")
-        seen[record] += 1
-        digest = hashlib.blake2b(occurrence + record, digest_size=_HASH_BYTES, key=hash_key)
-        yield int.from_bytes(digest.digest(), "little")
-
-
-def _rows(table: Table, chosen: NDArray[np.bool_]) -> Table:
-    return Table(
-        np.ascontiguousarray(table.features[chosen]), np.ascontiguousarray(table.labels[chosen])
+    threshold = np.uint64(math.ceil(fraction * 2**HASH_BITS))
+    if table.entities is None:
+        held_out = record_hashes(table.features, table.labels, key) < threshold
+        return _rows(table, ~held_out, spill), _rows(table, held_out, spill)
+    if table.entities.digests is None:
+        raise ValueError("entities can be split once; their digests are gone")
+    held_out = entity_hashes(table.entities.digests, key) < threshold
+    return (
+        _entities(table, table.entities, ~held_out, spill),
+        _entities(table, table.entities, held_out, spill),
     )
+
+
+def _rows(table: Table, chosen: NDArray[np.bool_], spill: Spill | None) -> Table:
+    store = RowStore(spill)
+    store.append(table.features[:0])
+    for rows in row_chunks(table.features):
+        store.append(table.features[rows][chosen[rows]])
+    return Table(store.finish(), np.ascontiguousarray(table.labels[chosen]))
+
+
+def _entities(
+    table: Table, entities: Entities, chosen: NDArray[np.bool_], spill: Spill | None
+) -> Table:
+    kept = _rows(table, entities.rows_of(chosen), spill)
+    return Table(kept.features, kept.labels, entities.only(chosen))

@@ -1,231 +1,288 @@
-"""Sums of clipped per-unit gradients by book-keeping: no unit's gradient is ever materialised.
+"""Sums of clipped per-unit gradients by book-keeping: no unit's gradient is formed without need.
 
-One forward keeps the input of each linear layer, one backward gives the gradient at each layer's
-output. A unit's gradient of a weight is the outer product of the two, so its norm is a product of
-two norms, and the clipped sum is one weighted matrix product a layer (Goodfellow 2015; Bu et al.
-2023). What must stay true: **only what was normed is ever summed**. The same two arrays give the
-norm and the sum; a unit whose norm is not finite contributes exactly zero.
+One forward keeps the input of each layer, one backward gives the gradient at each layer's output.
+From the two arrays come both the norm of each unit's gradient and, as one weighted product a layer,
+the clipped sum (Goodfellow 2015; Bu et al. 2023). What must stay true: **only what was normed is
+ever summed**. A unit whose norm is not finite contributes exactly zero.
 
-Everything is float64. In float32 the last bits of one unit's gradient depend on which other units
-share its batch, and over thousands of units that adds up to a visible part of the sensitivity.
-Rows go through in chunks of `CHUNK_ROWS`, so that the rounding error of a sum of n clipped
-gradients stays below n * (CHUNK_ROWS + n / CHUNK_ROWS) * 2^-53 of the bound: 2^-22 for a million.
+`arithmetic` proves why rounding does not break the bound, in either precision; `rules` says how a
+gradient is brought to it, and `grouping` how a unit brings several rows.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from sordino_client.training.admission import made_up_records
+from sordino_client.training.arithmetic import Arithmetic, Performance
+from sordino_client.training.contributions import Contribution, Scales
+from sordino_client.training.grouping import Grouping, check_places, group_rows, with_places
+from sordino_client.training.losses import loss_of
+from sordino_client.training.network import FeatureArray, Network
+from sordino_client.training.rules import Clip, amplification, clip, clip_scales, threshold_sum
 from sordino_client.training.sampling import Indices
-from sordino_protocols.models import (
-    Activation,
-    FloatVector,
-    MlpSpec,
-    ModelSpec,
-    layers,
-    parameter_count,
-)
+from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, gather, scaled
+from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule
+from sordino_protocols.models import FloatVector, ModelSpec
+from sordino_protocols.networks import build
+from sordino_protocols.plan import LossName
+from sordino_protocols.scaling import Scaling
 
-CHUNK_ROWS = 1024
+__all__ = [
+    "CANARY_EXCESS",
+    "Units",
+    "check_rows_per_unit",
+    "clipped_sum",
+    "network_for",
+    "outputs",
+    "predict",
+]
+
 # A canary's gradient over the bound: far above it, so that a canary is always clipped.
 CANARY_EXCESS = 1024.0
 
 
-@dataclass(frozen=True, slots=True)
-class Units:
-    """The privacy units of one site: records first, then canaries. All of it is secret.
+def network_for(
+    model: ModelSpec | Network,
+    feature_count: int,
+    loss: LossName = "binary",
+    *,
+    performance: Performance | None = None,
+) -> Network:
+    """The network of a job's model, the same object for equal arguments; a network is its own.
 
-    A canary is a unit whose loss is linear in the weight of its own lane and reads nothing else.
-    Lanes are coordinates behind the model's own that no logit reads, so a canary has a huge
-    gradient on one lane and exactly none on the model.
+    Args:
+        model: a job's model, or an admitted network.
+        feature_count: encoded features of a record.
+        loss: whose gradients are wanted.
+        performance: how fast to compute; touches no privacy.
 
-    Attributes:
-        features: [records, features], encoded.
-        labels: [records], 0 or 1.
-        canary_lanes: [canaries], the lane of each canary that is inserted.
+    Raises:
+        InputError: no features, or a model that cannot be trained.
     """
-
-    features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.float32]
-    canary_lanes: npt.NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:  # noqa: PLR2004
-            raise ValueError("expected features [records, features] and labels [records]")
-        if self.canary_lanes.ndim != 1:
-            raise ValueError("expected canary_lanes [canaries]")
-
-    def __len__(self) -> int:
-        """Units in all; a secret."""
-        return len(self.labels) + len(self.canary_lanes)
-
-    def __repr__(self) -> str:
-        """Nothing about the records, whatever logs it."""
-        return "Units(...)"
+    if isinstance(model, Network):
+        return model
+    return _admitted(model, feature_count, loss, performance or Performance())
 
 
-@dataclass(frozen=True, slots=True)
-class _LayerTrace:
-    """What one linear layer keeps of a forward and a backward pass, a row a unit."""
+@functools.lru_cache(maxsize=64)
+def check_rows_per_unit(network: Network, rows: int) -> None:
+    """Refuse units of so many rows before anything is paid, by a made-up record.
 
-    inputs: Tensor
-    output_gradient: Tensor
+    Raises:
+        InputError: a table would be looked up more often than its rounding is bounded for.
+    """
+    if rows > 1:
+        with network.holding(np.zeros(network.dimension)):
+            traced = network.trace(*made_up_records(network, 1))
+        check_places(traced, group_rows(rows, network.arithmetic).rows_per_unit)
 
 
 def clipped_sum(
     units: Units,
     batch: Indices,
     weights: FloatVector,
-    spec: ModelSpec,
+    model: ModelSpec | Network,
     *,
     bound: float,
+    rule: ClippingRule = FLAT,
+    drawn: Draw = ALL_AS_THEY_ARE,
 ) -> FloatVector:
     """The sum over `batch` of each unit's gradient, clipped to the L2 norm `bound`.
 
-    A record's gradient is that of its logistic loss; a canary's is `CANARY_EXCESS * bound` on its
-    lane. Model and lanes are clipped together. A unit whose gradient has no finite norm
-    contributes exactly zero.
+    A record's gradient is that of its loss, an entity's the sum of those of its rows that were
+    drawn; a canary's is `CANARY_EXCESS * bound` on its lane, clipped flatly by every rule. Model,
+    threshold and lanes are clipped together. A unit whose gradient has no finite norm contributes
+    exactly zero.
 
     Args:
-        units: records and canaries.
-        batch: indices of the units to sum over; an index counts as often as it occurs.
-        weights: flat model parameters, then one weight a lane.
-        spec: the model.
-        bound: the largest L2 norm of a contribution, up to float64 rounding of a factor 1 + 2^-40.
+        units: records or entities, and canaries.
+        batch: indices of the units to sum over; an index counts as often as it occurs. In single
+            precision the order must be uniformly random (`sampling.shuffled`).
+        weights: flat model parameters, then the threshold's under adaptive clipping, then one
+            weight a lane.
+        model: a job's model, or an admitted network.
+        bound: the largest L2 norm of a contribution, and of the difference that one unit more
+            makes to the sum, up to float64 rounding of a factor 1 + 2^-20.
+        rule: how a gradient is brought to the bound.
+        drawn: rows and views of the units in `batch` that are no canaries, in their order.
 
     Returns:
         A vector as long as `weights`.
 
     Raises:
-        ValueError: `weights` is shorter than the model, or a canary's lane is not in it.
+        ValueError: `weights` is shorter than the model, a canary's lane is not in it, or no rows
+            were drawn of entities.
     """
-    dimension = parameter_count(spec, units.features.shape[1])
-    lanes = _lane_count(units, weights, dimension)
-    record_count = len(units.labels)
-    records = batch[batch < record_count]
-    canaries = batch[batch >= record_count] - record_count
-    total = np.zeros(dimension + lanes)
-    parameters = _parameters(spec, units.features.shape[1], weights[:dimension])
-    for chunk in _chunks(records):
-        traces = _trace(units.features[chunk], units.labels[chunk], parameters, spec)
-        total[:dimension] += _weighted_sum(traces, _clip_scales(_squared_norms(traces), bound))
-    slopes = torch.full((len(canaries),), CANARY_EXCESS * bound, dtype=torch.float64)
-    contributions = (_clip_scales(slopes.square(), bound) * slopes).numpy()
-    np.add.at(total[dimension:], units.canary_lanes[canaries], contributions)
+    if (units.entities is None) != (drawn.rows is None):
+        raise ValueError("rows are drawn where units are entities, and only there")
+    network = network_for(model, units.features.shape[1])
+    extra = 1 if isinstance(rule, AdaptiveClipping) else 0
+    _check_lanes(units, weights, network.dimension + extra)
+    chosen = batch[batch < units.with_records]
+    canaries = batch[batch >= units.with_records] - units.with_records
+    total = np.zeros(len(weights))
+    with network.holding(weights[: network.dimension]), torch.no_grad():
+        _add_records(units, chosen, drawn, network, total, bound=bound, rule=rule)
+    if len(units.canary_lanes):
+        slope = torch.tensor(CANARY_EXCESS * bound, dtype=torch.float64)
+        reading = float(clip_scales(slope.square(), bound) * slope)
+        np.add.at(total[network.dimension + extra :], units.canary_lanes[canaries], reading)
     return total
 
 
 def predict(
-    weights: FloatVector, spec: ModelSpec, features: npt.NDArray[np.float32]
+    weights: FloatVector,
+    model: ModelSpec | Network,
+    features: FeatureArray,
+    *,
+    scaling: Scaling | None = None,
+    performance: Performance | None = None,
 ) -> FloatVector:
     """The model's probability of the positive label, [records] in [0, 1].
 
     Args:
-        weights: flat model parameters; lanes behind them are ignored.
-        spec: the model.
-        features: [records, features], encoded.
+        weights: flat model parameters; what is behind them is ignored.
+        model: a job's model, or an admitted network, with one logit.
+        features: [records, ...], encoded.
+        scaling: as in training.
+        performance: how fast to compute.
 
     Raises:
         ValueError: `weights` is shorter than the model.
     """
-    dimension = parameter_count(spec, features.shape[1])
-    if weights.ndim != 1 or len(weights) < dimension:
-        raise ValueError(f"weights have shape {weights.shape}; the model needs {dimension}")
-    parameters = _parameters(spec, features.shape[1], weights[:dimension])
-    scores = np.empty(len(features))
-    for chunk in _chunks(np.arange(len(features))):
-        activation = torch.from_numpy(features[chunk]).to(torch.float64)
-        for index, (weight, bias) in enumerate(parameters):
-            hidden = activation if index == 0 else _activate(activation, spec)
-            activation = functional.linear(hidden, weight, bias)
-        scores[chunk] = torch.sigmoid(activation[:, 0]).numpy()
-    return scores
+    logits = outputs(weights, model, features, scaling=scaling, performance=performance)
+    return np.asarray(torch.sigmoid(logits[:, 0]).numpy())
 
 
-def _lane_count(units: Units, weights: FloatVector, dimension: int) -> int:
+def outputs(
+    weights: FloatVector,
+    model: ModelSpec | Network,
+    features: FeatureArray,
+    *,
+    scaling: Scaling | None = None,
+    performance: Performance | None = None,
+) -> Tensor:
+    """The model's outputs [records, k], float64, computed in the network's own precision.
+
+    Raises:
+        ValueError: `weights` is shorter than the model.
+    """
+    # Outputs do not depend on the loss, but a network has one that takes its outputs.
+    loss: LossName = "binary"
+    if not isinstance(model, Network) and model.outputs > 1:
+        loss = "cross_entropy"
+    network = network_for(model, features.shape[1], loss, performance=performance)
+    _check_length(weights, network.dimension)
+    rows = network.arithmetic.chunk_rows
+    with network.holding(weights[: network.dimension]):
+        parts = [
+            # Copies: what is mapped from a file is for reading only.
+            network.outputs(
+                _fitting(torch.from_numpy(scaled(part.copy(), scaling)), network)
+            ).double()
+            for part in (features[at : at + rows] for at in range(0, max(len(features), 1), rows))
+        ]
+    return torch.cat(parts)
+
+
+@functools.lru_cache(maxsize=16)
+def _admitted(
+    spec: ModelSpec, feature_count: int, loss: LossName, performance: Performance
+) -> Network:
+    example = torch.zeros(1, feature_count)
+    return Network(build(spec, feature_count), loss_of(loss), example, performance=performance)
+
+
+def _check_length(weights: FloatVector, dimension: int) -> None:
     if weights.ndim != 1 or len(weights) < dimension:
         raise ValueError(f"weights have shape {weights.shape}; the model alone needs {dimension}")
-    lanes = len(weights) - dimension
-    if np.any((units.canary_lanes < 0) | (units.canary_lanes >= lanes)):
+
+
+def _check_lanes(units: Units, weights: FloatVector, before: int) -> None:
+    _check_length(weights, before)
+    lanes = len(weights) - before
+    if len(units.canary_lanes) and np.any((units.canary_lanes < 0) | (units.canary_lanes >= lanes)):
         raise ValueError(f"a canary's lane is outside the {lanes} lanes behind the model")
-    return lanes
 
 
-def _chunks(indices: Indices) -> Iterator[Indices]:
-    for start in range(0, len(indices), CHUNK_ROWS):
-        yield indices[start : start + CHUNK_ROWS]
-
-
-def _parameters(
-    spec: ModelSpec, feature_count: int, vector: FloatVector
-) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of each layer, as views of a copy of the flat vector."""
-    flat = torch.tensor(vector, dtype=torch.float64)
-    parameters = []
-    for shape in layers(spec, feature_count):
-        weight_size = shape.inputs * shape.outputs
-        weight = flat[:weight_size].view(shape.outputs, shape.inputs)
-        parameters.append((weight, flat[weight_size : shape.parameter_count]))
-        flat = flat[shape.parameter_count :]
-    return parameters
+def _add_records(
+    units: Units,
+    chosen: Indices,
+    drawn: Draw,
+    network: Network,
+    total: FloatVector,
+    *,
+    bound: float,
+    rule: ClippingRule,
+) -> None:
+    """Write the sum of the records' or entities' clipped gradients into the front of `total`."""
+    arithmetic = with_places(network.arithmetic, drawn.rows_per_unit)
+    grouping = group_rows(drawn.rows_per_unit, arithmetic)
+    target = bound * (1 - arithmetic.share)
+    summed = torch.from_numpy(total[: network.dimension])
+    finite = below = 0
+    for start, stop in _chunks(len(chosen), grouping):
+        traced = _trace(units, chosen[start:stop], drawn.part(start, stop), network, grouping)
+        clipped = clip(_squared_norms(traced, arithmetic), rule, bound=target)
+        # The padding that makes up the shape is nobody's.
+        clipped.factors[:, stop - start :] = 0
+        _add(traced, clipped, summed, arithmetic)
+        if isinstance(rule, AdaptiveClipping):
+            finite += stop - start - int(clipped.excluded[: stop - start].sum())
+            below += int(clipped.below[: stop - start].sum())
+    if (amplified := amplification(rule, target)) != 1:
+        summed *= amplified
+    if isinstance(rule, AdaptiveClipping):
+        bits = threshold_sum(rule, below=below, above=finite - below, bound=bound)
+        total[network.dimension] = bits
 
 
 def _trace(
-    features: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.float32],
-    parameters: list[tuple[Tensor, Tensor]],
-    spec: ModelSpec,
-) -> list[_LayerTrace]:
-    """One forward, and one backward to the layers' outputs only."""
-    inputs = [torch.from_numpy(features).to(torch.float64)]
-    outputs = [functional.linear(inputs[0], *parameters[0]).requires_grad_()]
-    for parameter in parameters[1:]:
-        inputs.append(_activate(outputs[-1], spec))
-        outputs.append(functional.linear(inputs[-1], *parameter))
-    # A sum, never a mean: each row's gradient is its own unit's.
-    loss = functional.binary_cross_entropy_with_logits(
-        outputs[-1][:, 0], torch.from_numpy(labels).to(torch.float64), reduction="sum"
+    units: Units, chosen: Indices, drawn: Draw, network: Network, grouping: Grouping
+) -> list[list[Contribution]]:
+    row_count = network.arithmetic.padded_rows(len(chosen) * grouping.rows_per_unit)
+    rows = gather(units, chosen, drawn, rows_per_unit=grouping.rows_per_unit, row_count=row_count)
+    return network.trace_layers(
+        _fitting(rows.features, network),
+        rows.labels,
+        shares=rows.shares,
+        rows_per_unit=grouping.rows_per_unit,
     )
-    gradients = torch.autograd.grad(loss, outputs)
-    return [
-        _LayerTrace(entering.detach(), gradient)
-        for entering, gradient in zip(inputs, gradients, strict=True)
-    ]
 
 
-def _activate(values: Tensor, spec: ModelSpec) -> Tensor:
-    activation: Activation = spec.activation if isinstance(spec, MlpSpec) else "tanh"
-    return torch.tanh(values) if activation == "tanh" else torch.relu(values)
+def _fitting(features: Tensor, network: Network) -> Tensor:
+    """As the network takes them: a job's model takes indices of a table as numbers, all exact."""
+    return features.float() if network.example.is_floating_point() else features
 
 
-def _squared_norms(traces: list[_LayerTrace]) -> Tensor:
-    """Each unit's squared gradient norm: |g a^T|^2 = |g|^2 |a|^2, and |g|^2 for the bias."""
-    squares = [
-        trace.output_gradient.square().sum(dim=1) * (trace.inputs.square().sum(dim=1) + 1)
-        for trace in traces
-    ]
-    return torch.stack(squares).sum(dim=0)
+def _chunks(units: int, grouping: Grouping) -> Iterator[tuple[int, int]]:
+    """Of `chunk_units`; the last one has up to a block more rather than a short successor."""
+    start = 0
+    while start < units:
+        remaining = units - start
+        is_last = remaining <= grouping.chunk_units + grouping.spare_units
+        stop = units if is_last else start + grouping.chunk_units
+        yield start, stop
+        start = stop
 
 
-def _clip_scales(squared_norms: Tensor, bound: float) -> Tensor:
-    """What each unit's gradient is multiplied with; zero where its norm is not finite."""
-    norms = squared_norms.sqrt()
-    scales = torch.clamp(bound / norms, max=1.0)
-    return torch.where(norms.isfinite(), scales, 0.0)
+def _squared_norms(traced: Sequence[Sequence[Contribution]], arithmetic: Arithmetic) -> Tensor:
+    """Each unit's squared gradient norm in every layer, float64 [layers, units]."""
+    layers = [[each.squared_norms(arithmetic) for each in layer] for layer in traced]
+    units = next(norms for layer in layers for norms in layer)
+    return torch.stack(
+        [sum(layer[1:], layer[0]) if layer else torch.zeros_like(units) for layer in layers]
+    )
 
 
-def _weighted_sum(traces: list[_LayerTrace], scales: Tensor) -> FloatVector:
-    """The scaled gradients' sum, flat: one matrix product a layer."""
-    # Zero times NaN is NaN: rows that do not count are replaced, not multiplied.
-    counts = (scales > 0)[:, None]
-    parts = []
-    for trace in traces:
-        gradient = torch.where(counts, trace.output_gradient * scales[:, None], 0.0)
-        inputs = torch.where(counts, trace.inputs, 0.0)
-        parts += [(gradient.T @ inputs).reshape(-1), gradient.sum(dim=0)]
-    return torch.cat(parts).numpy()
+def _add(
+    traced: Sequence[Sequence[Contribution]], clipped: Clip, total: Tensor, arithmetic: Arithmetic
+) -> None:
+    excluded = clipped.excluded if bool(clipped.excluded.any()) else None
+    for layer, factors in zip(traced, clipped.factors, strict=True):
+        for contribution in layer:
+            contribution.add_to(total, Scales(factors, excluded), arithmetic)

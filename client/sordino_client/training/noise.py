@@ -14,19 +14,22 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]
-Words = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.int64]
 
 _KEY_BYTES = 32
 _WORD_BYTES = 8
-_WORD_SPAN = 2**64
-# A key is used once, so the counter may start anywhere.
-_COUNTER_START = bytes(16)
+# Words are signed 64-bit numbers.
+_LEAST_WORD, _WORD_SPAN = -(2**63), 2**64
+_WORD_STEP = 2.0**-63
+# Numbers at a time, so that what is worked on stays in the processor's cache.
+_BLOCK = 2**15
 
 
 class Noise(Protocol):
@@ -56,9 +59,15 @@ class SecureNoise:
 
     def standard_normal(self, count: int) -> FloatVector:
         """`count` independent draws from N(0, 1), float64 throughout."""
-        pairs = (count + 1) // 2
-        words = _secret_words(2 * pairs)
-        return gaussian(words[:pairs], words[pairs:])[:count]
+        drawn = np.empty(count)
+        words = np.empty(min(count + count % 2, _BLOCK), dtype=np.int64)
+        keystream = _Keystream(len(words))
+        for start in range(0, count, _BLOCK):
+            block = drawn[start : start + _BLOCK]
+            used = words[: len(block) + len(block) % 2]
+            keystream.fill(used)
+            gaussian(used, out=block)
+        return drawn
 
     def bernoulli(self, count: int, *, probability: float) -> BoolVector:
         """`count` independent coins, true with `probability` rounded down by less than 2^-64.
@@ -70,20 +79,74 @@ class SecureNoise:
             raise ValueError(f"probability is {probability}; expected a number in [0, 1]")
         if probability == 1:
             return np.ones(count, dtype=np.bool_)
-        return _secret_words(count) < np.uint64(int(probability * _WORD_SPAN))
+        words = np.empty(count, dtype=np.int64)
+        keystream = _Keystream(min(count, _BLOCK))
+        for start in range(0, count, _BLOCK):
+            keystream.fill(words[start : start + _BLOCK])
+        return words < _LEAST_WORD + int(probability * _WORD_SPAN)
 
 
-def gaussian(radii: Words, angles: Words) -> FloatVector:
-    """Two standard normal numbers from each pair of uniform 64-bit words (Box & Muller 1958)."""
-    # Half a step above zero: the logarithm is finite, and the tail reaches 9.4.
-    radius_uniform = (radii.astype(np.float64) + 0.5) / _WORD_SPAN
-    radius = np.sqrt(-2 * np.log(np.minimum(radius_uniform, 1.0)))
-    angle = angles.astype(np.float64) * (2 * math.pi / _WORD_SPAN)
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+def gaussian(words: Words, *, out: FloatVector) -> None:
+    """Standard normal numbers from uniform 64-bit words (Box & Muller 1958), in double precision.
+
+    A word, read as a signed number, is a multiple of 2^-63 in [-1, 1). Its square is u^2 for a
+    uniform u, so -log u^2 is the squared radius of a pair; half a step keeps the logarithm finite.
+
+    Args:
+        words: as many as there are numbers, made up to an even number; the first half gives the
+            pairs' radii, the second their angles.
+        out: [count]; the first of each pair, then the second of each.
+    """
+    pairs = len(words) // 2
+    first, second = out[:pairs], out[pairs:]
+    # Numpy's calls cost less, torch's logarithms and cosines do: each does what it is better at.
+    radius = words[:pairs] * _WORD_STEP
+    radius *= radius
+    radius += (_WORD_STEP / 2) ** 2
+    torch.from_numpy(radius).log_().neg_().sqrt_()
+    angle = words[pairs:] * (math.pi * _WORD_STEP)
+    turned = torch.from_numpy(angle)
+    torch.cos(turned, out=torch.from_numpy(first))
+    first *= radius
+    turned.sin_()
+    np.multiply(angle[: len(second)], radius[: len(second)], out=second)
 
 
-def _secret_words(count: int) -> Words:
-    """`count` uniform 64-bit words under a key of their own."""
-    encryptor = Cipher(AES256(os.urandom(_KEY_BYTES)), CTR(_COUNTER_START)).encryptor()
-    keystream = encryptor.update(bytes(count * _WORD_BYTES))
-    return np.frombuffer(keystream, dtype=np.uint64)
+def noisy_on_grid(
+    exact: FloatVector, *, noise: Noise, noise_std: float, step: float
+) -> FloatVector:
+    """`exact` on a grid, with Gaussian noise, on the grid again; why, `steps` says.
+
+    Args:
+        exact: what must not leave; it is not changed.
+        noise: source of the randomness.
+        noise_std: standard deviation of what is added to each coordinate.
+        step: of the grid, a power of two, so that rounding to it is exact.
+    """
+    noisy = noise.standard_normal(len(exact))
+    cells = np.empty(min(len(exact), _BLOCK))
+    # In cells of the grid, and piece by piece: what is worked on stays in the processor's cache.
+    for start in range(0, len(exact), _BLOCK):
+        drawn = noisy[start : start + _BLOCK]
+        rounded = cells[: len(drawn)]
+        np.multiply(exact[start : start + _BLOCK], 1 / step, out=rounded)
+        np.rint(rounded, out=rounded)
+        drawn *= noise_std / step
+        drawn += rounded
+        np.rint(drawn, out=drawn)
+        drawn *= step
+    return noisy
+
+
+class _Keystream:
+    """Uniform words under one key, for one draw of up to `count` of them at a time."""
+
+    def __init__(self, count: int) -> None:
+        # What GCM encrypts zeros to is an AES-CTR keystream, and libraries have their fastest code
+        # there. The key is used for this draw alone, so the nonce may be anything.
+        self._encryptor = Cipher(AES256(os.urandom(_KEY_BYTES)), GCM(bytes(12))).encryptor()
+        self._zeros = bytes(_WORD_BYTES * count)
+
+    def fill(self, words: Words) -> None:
+        raw = words.data.cast("B")
+        self._encryptor.update_into(memoryview(self._zeros)[: len(raw)], raw)

@@ -10,26 +10,32 @@ which cell it fell into and nothing about low-order bits. Rounding may move two 
 apart: their difference v becomes a multiple of the step that is less than |v| + step in every
 coordinate, so its norm is less than |v| + step * sqrt(dimension). Units are therefore clipped to
 `contribution_bound`, which is below the clipping norm C by that and by C * 2^-20 for the rounding
-of the float64 sum: what the accountant is told, a sensitivity of C, is true of what is released.
+of a float64 sum; what single precision needs is taken off that bound by `clipping`, as `arithmetic`
+says. What the accountant is told, a sensitivity of C, is true of what is released.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from sordino_client.training.clipping import Units, clipped_sum
-from sordino_client.training.noise import Noise
-from sordino_client.training.sampling import poisson_sample
-from sordino_protocols.models import FloatVector, ModelSpec, parameter_count
+from sordino_client.training.arithmetic import Performance
+from sordino_client.training.clipping import check_rows_per_unit, clipped_sum, network_for
+from sordino_client.training.grouping import with_places
+from sordino_client.training.local_optimizers import LocalDescent
+from sordino_client.training.network import Network
+from sordino_client.training.noise import Noise, noisy_on_grid
+from sordino_client.training.processor import single_threaded
+from sordino_client.training.sampling import poisson_sample, shuffled
+from sordino_client.training.units import Units, draw, rows_per_unit
+from sordino_protocols.clipping import AdaptiveClipping
+from sordino_protocols.models import FloatVector, ModelSpec
 from sordino_protocols.plan import TrainingPlan
 
 _STEPS_PER_NOISE_STD = 2.0**16
 _GRID_SHARE = 2.0**-14
 _SUMMATION_SHARE = 2.0**-20
+_NOTHING = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,8 @@ class RoundResult:
 
     Attributes:
         vector: noisy sum of clipped gradients over the round's steps: the model's coordinates,
-            then the lanes.
+            then the threshold's under adaptive clipping, then the lanes. Where the plan's update
+            is "delta", the model's are instead what the steps changed of its weights.
         is_private: whether the noise was secure. Only then does the plan's event describe it.
     """
 
@@ -49,49 +56,77 @@ class RoundResult:
 def train_round(
     units: Units,
     weights: FloatVector,
-    spec: ModelSpec,
+    model: ModelSpec | Network,
     plan: TrainingPlan,
     *,
     expected_batch_size: float,
     noise: Noise,
+    performance: Performance | None = None,
 ) -> RoundResult:
-    """Take the plan's steps of one round and release the sum of their noisy sums.
+    """Take the plan's steps of one round and release what they come to.
 
     The release satisfies what `plan.round_event` says under adding or removing one unit, whatever
     the weights are: they may come from an adversary.
 
     Args:
-        units: records and inserted canaries.
-        weights: flat model parameters, then `plan.lanes` weights of lanes.
-        spec: the model.
-        plan: sampling, clipping, noise and number of steps.
+        units: records or entities, and inserted canaries.
+        weights: flat model parameters, then the threshold's under adaptive clipping, then
+            `plan.lanes` weights of lanes.
+        model: a job's model, or an admitted network, whose own loss and performance count.
+        plan: sampling, clipping, noise and steps.
         expected_batch_size: a public constant, sampling rate times the declared order of
-            magnitude; never the size of a batch. Scales the steps between a round's sums.
+            magnitude of units; never the size of a batch. Scales the steps between the sums.
         noise: `SecureNoise` in the product.
+        performance: how fast to compute; touches no privacy.
 
     Returns:
-        The release, as long as `weights`, in units of a gradient.
+        The release, as long as `weights`: sums are in units of a gradient.
 
     Raises:
-        ValueError: `weights` does not fit the model and the lanes, or a public constant is not
-            positive.
+        ValueError: `weights` does not fit the model and what is behind it, a public constant is
+            not positive, or the plan's units are not those of `units`.
+        InputError: the model cannot be trained, or not on units of so many rows.
     """
     if not (math.isfinite(expected_batch_size) and expected_batch_size > 0):
         raise ValueError(f"expected_batch_size is {expected_batch_size}; expected > 0")
-    expected_size = parameter_count(spec, units.features.shape[1]) + plan.lanes
-    if weights.shape != (expected_size,):
-        raise ValueError(
-            f"weights have shape {weights.shape}; model and {plan.lanes} lanes need {expected_size}"
-        )
-    local = np.array(weights, dtype=np.float64)
-    released = np.zeros_like(local)
+    network = network_for(model, units.features.shape[1], plan.loss, performance=performance)
+    dimension = network.dimension
+    check_rows_per_unit(network, rows_per_unit(plan))
+    _check_weights(weights, dimension, plan)
+    plan = at_threshold(plan, weights[dimension : dimension + plan.thresholds])
+    descent = LocalDescent(
+        plan.local_optimizer,
+        learning_rate=plan.local_learning_rate,
+        noise_std=plan.noise_std / expected_batch_size,
+    )
+    local = weights.astype(np.float64, copy=False)
+    released = _NOTHING
     with single_threaded():
-        for _ in range(plan.local_steps):
-            noisy = _noisy_step(units, local, spec, plan, noise=noise)
-            released += noisy
-            # Divide by a public constant: the size of a Poisson sample depends on the records.
-            local -= plan.local_learning_rate * noisy / expected_batch_size
+        for step in range(plan.local_steps):
+            noisy = _noisy_step(units, local, network, plan, noise=noise)
+            if step + 1 < plan.local_steps or plan.update == "delta":
+                # Divide by a public constant: the size of a Poisson sample depends on the records.
+                move = descent.step(noisy[:dimension] / expected_batch_size)
+                local = np.concatenate([local[:dimension] + move, local[dimension:]])
+            released = noisy if step == 0 else np.add(released, noisy, out=released)
+    if plan.update == "delta":
+        released[:dimension] = local[:dimension] - weights[:dimension]
     return RoundResult(released, is_private=noise.is_secure)
+
+
+def at_threshold(plan: TrainingPlan, weight: FloatVector) -> TrainingPlan:
+    """The plan with the clipping norm of one round; under all but adaptive clipping, the plan.
+
+    Noise, grid and contributions scale with the norm, so the event is the same.
+
+    Args:
+        plan: the job's.
+        weight: [thresholds], of the threshold's coordinate; what is no number counts as 0.
+    """
+    if not isinstance(plan.clipping, AdaptiveClipping):
+        return plan
+    logarithm = 0.0 if np.isnan(weight[0]) else float(weight[0])
+    return replace(plan, clipping_norm=plan.clipping.norm(plan.clipping_norm, logarithm))
 
 
 def grid_step(plan: TrainingPlan, dimension: int) -> float:
@@ -119,29 +154,25 @@ def contribution_bound(plan: TrainingPlan, dimension: int) -> float:
 
 
 def _noisy_step(
-    units: Units, weights: FloatVector, spec: ModelSpec, plan: TrainingPlan, *, noise: Noise
+    units: Units, weights: FloatVector, network: Network, plan: TrainingPlan, *, noise: Noise
 ) -> FloatVector:
     batch = poisson_sample(len(units), sampling_rate=plan.sampling_rate, noise=noise)
+    if with_places(network.arithmetic, rows_per_unit(plan)).needs_random_order:
+        batch = shuffled(batch, noise=noise)
+    drawn = draw(units, batch[batch < units.with_records], plan, noise=noise)
     bound = contribution_bound(plan, len(weights))
-    exact = clipped_sum(units, batch, weights, spec, bound=bound)
-    step = grid_step(plan, len(weights))
-    noisy = _to_grid(exact, step) + plan.noise_std * noise.standard_normal(len(weights))
-    return _to_grid(noisy, step)
+    exact = clipped_sum(
+        units, batch, weights, network, bound=bound, rule=plan.clipping, drawn=drawn
+    )
+    return noisy_on_grid(
+        exact, noise=noise, noise_std=plan.noise_std, step=grid_step(plan, len(weights))
+    )
 
 
-def _to_grid(vector: FloatVector, step: float) -> FloatVector:
-    """The nearest multiple of `step`; exact, because `step` is a power of two."""
-    return np.rint(vector / step) * step
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """One thread, and denormals as zero: time depends less on the values of the records."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
+def _check_weights(weights: FloatVector, dimension: int, plan: TrainingPlan) -> None:
+    expected = dimension + plan.extra_coordinates
+    if weights.shape != (expected,):
+        raise ValueError(
+            f"weights have shape {weights.shape}; model, {plan.thresholds} thresholds and "
+            f"{plan.lanes} lanes need {expected}"
+        )

@@ -1,0 +1,136 @@
+"""What a site computes on its records: one function a release, each as private as its plan says.
+
+Nothing here decides whether a release may be made, and nothing here leaves the site but what these
+functions return. `site.Site` calls them when the ledger has been charged, and not otherwise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sordino_client.admitted import AdmittedRun
+from sordino_client.data.storage import FeatureArray
+from sordino_client.data.table import Table
+from sordino_client.evaluation import exact_table, noisy_table
+from sordino_client.statistics import noisy_statistics
+from sordino_client.training.arithmetic import Performance
+from sordino_client.training.clipping import network_for, outputs
+from sordino_client.training.noise import Noise
+from sordino_client.training.sampling import draw_rows
+from sordino_client.training.steps import train_round
+from sordino_client.training.units import Units
+from sordino_protocols.feature_statistics import measured_features
+from sordino_protocols.job import Job
+from sordino_protocols.messages import Vector
+from sordino_protocols.plan import StatisticsPlan
+from sordino_protocols.scaling import Scaling
+from sordino_protocols.schema import Schema
+
+# Records that go through the network together: always so many, so that what the network makes of a
+# record does not depend on how many others there are.
+_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDataset:
+    """A data set in memory.
+
+    Attributes:
+        schema: what the admin published.
+        training: records that jobs learn from.
+        heldout: records that evaluations count, and no job learns from.
+    """
+
+    schema: Schema
+    training: Table
+    heldout: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How a site computes.
+
+    Attributes:
+        noise: what every release rests on; `SecureNoise` in the product.
+        performance: how fast; touches no privacy.
+    """
+
+    noise: Noise
+    performance: Performance
+
+
+def noisy_update(
+    run: AdmittedRun,
+    dataset: SiteDataset,
+    engine: Engine,
+    *,
+    weights: Vector,
+    scaling: Scaling | None,
+) -> Vector:
+    """A round of training: costs `plan.training.round_event`."""
+    plan, training = run.job.plan.training, dataset.training
+    units = Units(
+        training.features,
+        training.labels,
+        run.canary_lanes,
+        entities=training.entities,
+        scaling=scaling,
+    )
+    result = train_round(
+        units,
+        weights.astype(np.float64),
+        run.job.file.model,
+        plan,
+        # A public constant: the size of a Poisson sample depends on the records.
+        expected_batch_size=plan.sampling_rate * dataset.schema.dataset.order_of_magnitude,
+        noise=engine.noise,
+        performance=engine.performance,
+    )
+    return result.vector.astype(np.float32)
+
+
+def noisy_evaluation(
+    job: Job, dataset: SiteDataset, engine: Engine, *, weights: Vector, scaling: Scaling | None
+) -> Vector:
+    """The table of answers on held-out records: costs `plan.evaluation.event`."""
+    plan, heldout = job.plan.evaluation, dataset.heldout
+    rows = _one_row_a_unit(heldout, engine.noise)
+    network = network_for(
+        job.file.model,
+        dataset.schema.feature_count,
+        plan.loss,
+        performance=engine.performance,
+    )
+    exact = np.zeros(plan.shape, dtype=np.int64)
+    for start in range(0, len(rows), _ROWS):
+        chunk = rows[start : start + _ROWS]
+        features = _made_up(heldout.features[chunk])
+        found = outputs(weights.astype(np.float64), network, features, scaling=scaling)
+        exact += exact_table(found[: len(chunk)].numpy(), heldout.labels[chunk], plan)
+    return noisy_table(exact, plan, noise=engine.noise).ravel().astype(np.float32)
+
+
+def noisy_feature_statistics(plan: StatisticsPlan, dataset: SiteDataset, engine: Engine) -> Vector:
+    """Statistics of the features to learn from: costs `plan.event`."""
+    training = dataset.training
+    rows = _one_row_a_unit(training, engine.noise)
+    measured = measured_features(dataset.schema)
+    released = noisy_statistics(
+        training.features, rows, plan, measured=measured, noise=engine.noise
+    )
+    return released.astype(np.float32)
+
+
+def _one_row_a_unit(table: Table, noise: Noise) -> npt.NDArray[np.int64]:
+    """Every record; or of every entity one, each of its records as likely."""
+    if table.entities is None:
+        return np.arange(len(table.labels))
+    everybody = np.arange(len(table.entities))
+    return draw_rows(table.entities, everybody, at_most=1, noise=noise)[:, 0]
+
+
+def _made_up(features: FeatureArray) -> FeatureArray:
+    """As many rows as go through the network together, with zeros behind."""
+    padding = np.zeros((_ROWS - len(features), features.shape[1]), dtype=features.dtype)
+    return np.concatenate([features, padding])

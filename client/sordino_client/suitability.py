@@ -1,0 +1,135 @@
+"""Whether a job can be run on a data set at all: rules that no policy switches off.
+
+A job whose unit, loss or model does not fit what the schema declares would fail, or mean something
+else than its submitter thinks, in the middle of a run that was paid for. So it is refused at
+admission. Only declared facts are looked at.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from sordino_client.entities import Entities
+from sordino_client.mechanisms import Engine
+from sordino_client.policy import Decision
+from sordino_client.training.steps import train_round
+from sordino_client.training.units import Units
+from sordino_protocols.errors import InputError
+from sordino_protocols.feature_statistics import measured_features
+from sordino_protocols.job import Job
+from sordino_protocols.messages import Refusal
+from sordino_protocols.models import architecture_of, parameter_count
+from sordino_protocols.plan import LossName
+from sordino_protocols.schema import Schema, Task
+from sordino_protocols.weighted import Embedding
+
+_LOSSES: Mapping[Task, LossName] = MappingProxyType(
+    {"binary": "binary", "classes": "cross_entropy", "number": "squared"}
+)
+
+
+def unsuitable(job: Job, schema: Schema, engine: Engine) -> Decision | None:
+    """The first reason why a job does not fit a data set; None if it fits.
+
+    Last, the network is built and takes a step on a made-up unit, which takes a while.
+    """
+    return next(_reasons(job, schema, engine), None)
+
+
+def _reasons(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
+    yield from _of_unit(job, schema)
+    yield from _of_task(job, schema)
+    yield from _of_features(job, schema)
+    yield from _of_model(job, schema, engine)
+
+
+def _of_unit(job: Job, schema: Schema) -> Iterator[Decision]:
+    training, declared = job.plan.training, schema.dataset
+    unit = "record" if declared.unit is None else "entity"
+    if training.unit != unit:
+        yield Decision(Refusal.FORBIDDEN_BY_POLICY, "the schema: dataset.unit", training.unit, unit)
+    if training.records_per_unit > declared.max_records_per_unit:
+        yield Decision(
+            Refusal.FORBIDDEN_BY_POLICY,
+            "the schema: dataset.max_records_per_unit",
+            f"{training.records_per_unit}",
+            f"<= {declared.max_records_per_unit}",
+        )
+
+
+def _of_task(job: Job, schema: Schema) -> Iterator[Decision]:
+    training = job.plan.training
+    loss, outputs = _LOSSES[schema.task], job.file.model.outputs
+    if (training.loss, outputs) != (loss, schema.outputs):
+        yield Decision(
+            Refusal.WRONG_TASK,
+            "the schema: roles.task",
+            f"loss {training.loss} of {outputs} outputs",
+            f"loss {loss} of {schema.outputs} outputs",
+        )
+
+
+def _of_features(job: Job, schema: Schema) -> Iterator[Decision]:
+    has_tokens = schema.vocabulary is not None
+    if job.plan.statistics is not None and not measured_features(schema).any():
+        yield Decision(
+            Refusal.WRONG_TASK, "the job: statistics", "statistics", "features that are numbers"
+        )
+    augmentation = job.plan.training.augmentation
+    if augmentation is not None and math.prod(augmentation.image) != schema.feature_count:
+        yield Decision(
+            Refusal.WRONG_TASK,
+            "the job: training.augmentation.image",
+            f"{math.prod(augmentation.image)} features",
+            f"{schema.feature_count} features",
+        )
+    if augmentation is not None and has_tokens:
+        yield Decision(Refusal.WRONG_TASK, "the job: training.augmentation", "images", "tokens")
+
+
+def _of_model(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
+    has_tokens = schema.vocabulary is not None
+    try:
+        steps = architecture_of(job.file.model, schema.feature_count).steps
+        reads_tokens = any(isinstance(step.operation, Embedding) for step in steps)
+        if reads_tokens != has_tokens:
+            yield Decision(
+                Refusal.WRONG_TASK,
+                "the schema: columns",
+                "a model of tokens" if reads_tokens else "a model of numbers",
+                "tokens" if has_tokens else "numbers",
+            )
+        _take_a_step(job, schema, engine)
+    except InputError as error:
+        yield Decision(
+            Refusal.UNTRAINABLE, "the job: model", str(error), "a model that fits the features"
+        )
+
+
+def _take_a_step(job: Job, schema: Schema, engine: Engine) -> None:
+    """Train on one made-up unit, as large as a unit can be, and forget it.
+
+    Raises:
+        InputError: the engine cannot train this model, or not in this way.
+    """
+    plan = replace(job.plan.training, sampling_rate=1.0, local_steps=1, lanes=0)
+    rows, features = plan.records_per_unit, schema.feature_count
+    everything = Entities(np.arange(rows), np.array([0, rows]))
+    size = parameter_count(job.file.model, features) + plan.thresholds
+    train_round(
+        Units(
+            np.zeros((rows, features), dtype=np.float32),
+            np.zeros(rows, dtype=np.float32),
+            np.zeros(0, dtype=np.int64),
+            entities=everything if plan.unit == "entity" else None,
+        ),
+        np.zeros(size),
+        job.file.model,
+        plan,
+        expected_batch_size=1.0,
+        noise=engine.noise,
+        performance=engine.performance,
+    )

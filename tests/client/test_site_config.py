@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+from one_site import OneSite
+
+from sordino_client.config import load_config
+from sordino_protocols.errors import InputError
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    OneSite(tmp_path).prepare()
+    return tmp_path / "site.toml"
+
+
+def test_a_site_trains_on_its_processor_unless_it_says_otherwise(file: Path) -> None:
+    training = load_config(file).training
+    assert (training.device, training.compile) == ("cpu", False)
+    file.write_text(file.read_text() + '[training]\ndevice = "cuda"\ncompile = true\n')
+    training = load_config(file).training
+    assert (training.device, training.compile) == ("cuda", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('device = "gpu"', "training.device: should be 'cpu' or 'cuda'"),
+        ("compile = 1", "training.compile: should be a valid boolean"),
+        ('devise = "cpu"', "did you mean 'device'?"),
+        ("noise = 0.0", "training.noise: unknown key"),
+    ],
+)
+def test_a_typo_is_an_error(file: Path, line: str, says: str) -> None:
+    file.write_text(f"{file.read_text()}[training]\n{line}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(file)
+    assert says in str(caught.value)
+
+
+def test_the_documented_file_is_one(tmp_path: Path) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    start = text.index("[site]")
+    (tmp_path / "site.toml").write_text(text[start : text.index("```", start)])
+    config = load_config(tmp_path / "site.toml")
+    assert config.site.name == "cleveland"
+    assert config.training.device == "cpu"
