@@ -56,7 +56,8 @@ class DatasetPolicy(BaseModel):
         max_delta: of one run.
         max_rounds: of one run.
         min_expected_batch: declared order of magnitude times sampling rate.
-        max_clipping_norm: of one run; a larger norm means more noise, never less privacy.
+        max_clipping_norm: of any round, as far as an adaptive one may be moved too; a larger norm
+            means more noise, never less privacy.
         max_lanes: canary lanes of one run.
     """
 
@@ -200,7 +201,7 @@ def _rules(
         _at_most("max_epsilon", price.epsilon_pld, rules.max_epsilon),
         _at_most("max_delta", price.delta, rules.max_delta),
         _at_most("max_rounds", plan.rounds, rules.max_rounds),
-        _at_most("max_clipping_norm", plan.clipping_norm, rules.max_clipping_norm),
+        _at_most("max_clipping_norm", plan.largest_clipping_norm, rules.max_clipping_norm),
         _at_most("max_lanes", plan.lanes, rules.max_lanes),
         _Rule(
             "min_expected_batch",

@@ -5,6 +5,7 @@ agree. The event in the ledger is a property of the plan that parametrises the m
 accounting cannot drift from what runs. Nothing in a plan depends on a record.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,13 @@ class TrainingPlan:
     def extra_coordinates(self) -> int:
         """Coordinates behind the model's: threshold and lanes."""
         return self.thresholds + self.lanes
+
+    @property
+    def largest_clipping_norm(self) -> float:
+        """The largest norm of any round, whatever a server sends as the threshold's weight."""
+        if isinstance(self.clipping, AdaptiveClipping):
+            return self.clipping.norm(self.clipping_norm, math.inf)
+        return self.clipping_norm
 
     @property
     def noise_std(self) -> float:
