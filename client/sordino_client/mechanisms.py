@@ -17,6 +17,7 @@ from sordino_client.statistics import noisy_statistics
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.clipping import network_for, outputs
 from sordino_client.training.noise import Noise
+from sordino_client.training.processor import single_threaded
 from sordino_client.training.sampling import draw_rows
 from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
@@ -103,11 +104,13 @@ def noisy_evaluation(
         performance=engine.performance,
     )
     exact = np.zeros(plan.shape, dtype=np.int64)
-    for start in range(0, len(rows), _ROWS):
-        chunk = rows[start : start + _ROWS]
-        features = _made_up(heldout.features[chunk])
-        found = outputs(weights.astype(np.float64), network, features, scaling=scaling)
-        exact += exact_table(found[: len(chunk)].numpy(), heldout.labels[chunk], plan)
+    with single_threaded():
+        network.check_outputs(min(_ROWS, network.arithmetic.chunk_rows))
+        for start in range(0, len(rows), _ROWS):
+            chunk = rows[start : start + _ROWS]
+            features = _made_up(heldout.features[chunk])
+            found = outputs(weights.astype(np.float64), network, features, scaling=scaling)
+            exact += exact_table(found[: len(chunk)].numpy(), heldout.labels[chunk], plan)
     return noisy_table(exact, plan, noise=engine.noise).ravel().astype(np.float32)
 
 

@@ -147,8 +147,26 @@ def test_leaves_the_users_module_alone() -> None:
     assert all(torch.equal(b, p) for b, p in zip(before, module.parameters(), strict=True))
 
 
-def test_rows_that_depend_on_their_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = admit(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)))
+class Permuted(nn.Module):
+    """A linear layer on memory that is no rows: torch adds its bias in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.head = nn.Linear(2, 3), nn.Linear(6, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        permuted = rows.reshape(-1, 2, 2).permute(0, 2, 1)
+        result: Tensor = self.head(self.places(permuted).flatten(1))
+        return result
+
+
+def test_what_a_layer_does_to_its_own_output_is_no_change() -> None:
+    permuted = torch.zeros(1, 2, 2, dtype=torch.float64).permute(0, 2, 1)
+    assert Permuted().double().places(permuted)._version
+    admit(Permuted())
+
+
+def in_another_order(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = network._module.forward
 
     def biased(rows: Tensor) -> Tensor:
@@ -159,8 +177,22 @@ def test_rows_that_depend_on_their_place_are_refused(monkeypatch: pytest.MonkeyP
         return result
 
     monkeypatch.setattr(network._module, "forward", biased)
+
+
+def test_rows_that_depend_on_their_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = admit(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)))
+    in_another_order(network, monkeypatch)
     with (
         network.holding(torch.zeros(network.dimension, dtype=torch.float64).numpy()),
         pytest.raises(InputError, match="place among"),
     ):
         network.trace(torch.zeros(2, 4), torch.zeros(2))
+
+
+def test_outputs_that_depend_on_their_place_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = admit(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)))
+    network.check_outputs(8)
+    in_another_order(network, monkeypatch)
+    network.check_outputs(8)
+    with pytest.raises(InputError, match="place among 16 rows"):
+        network.check_outputs(16)

@@ -228,3 +228,16 @@ def test_the_hash_is_of_the_text_and_the_budget_is_what_it_says(tmp_path: Path) 
     assert policy.sha256 != read(tmp_path, POLICY + "# changed\n").sha256
     assert policy.source == "policy.toml"
     assert policy.budget("heart") == Guarantee(8.0, 1e-5)
+
+
+def test_a_server_cannot_move_an_adaptive_norm_past_the_policy(tmp_path: Path) -> None:
+    adaptive = JOB.replace("[optimizer]", 'clipping = {kind = "adaptive"}\n[optimizer]')
+    job = make_job(adaptive)
+    reached = job.plan.training.largest_clipping_norm
+    assert reached == pytest.approx(0.5 * 1e4)
+    with_norm = "min_expected_batch = 20\nmax_clipping_norm = {}"
+    for norm, is_allowed in ((10.0, False), (reached, True)):
+        text = POLICY.replace("min_expected_batch = 20", with_norm.format(norm))
+        decision = judge(read(tmp_path, text), job)
+        assert decision.is_allowed is is_allowed
+        assert is_allowed or decision.rule.endswith("max_clipping_norm")

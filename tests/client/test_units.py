@@ -10,9 +10,10 @@ from seeded_noise import NoNoise
 
 from sordino_client.entities import Entities
 from sordino_client.training.arithmetic import Performance
+from sordino_client.training.augmentation import Views
 from sordino_client.training.clipping import clipped_sum, network_for, outputs, predict
 from sordino_client.training.sampling import ABSENT
-from sordino_client.training.units import Draw, Units, draw, gather, rows_per_unit
+from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, draw, gather, rows_per_unit
 from sordino_protocols.local_training import Augmentation
 from sordino_protocols.models import LogisticSpec
 from sordino_protocols.plan import TrainingPlan
@@ -60,7 +61,14 @@ def test_counts_entities_or_records_and_canaries() -> None:
     lanes = np.array([3, 4])
     assert len(Units(features, labels, lanes)) == 8
     assert len(Units(features, labels, lanes, ENTITIES)) == 5
-    assert repr(Units(features, labels, lanes, ENTITIES)) == "Units(...)"
+
+
+def test_shows_nothing_of_what_is_secret() -> None:
+    moves, mirrored = np.ones((2, 1), np.int64), np.ones((2, 1), np.bool_)
+    units, drawn = records(), Draw(np.array([[4, 2]]), Views((1, 1, 1), moves, moves, mirrored))
+    rows = gather(units, np.array([1]), ALL_AS_THEY_ARE, rows_per_unit=1, row_count=1)
+    shown = [repr(each) for each in (units, drawn, drawn.views, rows)]
+    assert shown == ["Units(...)", "Draw(...)", "Views(...)", "Rows(...)"]
 
 
 @pytest.mark.parametrize("count", [0, 6])

@@ -20,12 +20,12 @@ from sordino.exact_metrics import (
     exact_metrics,
     number_metrics,
 )
+from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table
 from sordino_client.mechanisms import Engine, SiteDataset, noisy_feature_statistics
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.clipping import outputs, predict
 from sordino_client.training.losses import loss_of
-from sordino_client.training.network import FeatureArray
 from sordino_client.training.noise import Noise
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.steps import train_round

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sordino_client.data.storage import FeatureArray
 from sordino_client.training.clipping import outputs
-from sordino_client.training.network import FeatureArray
 from sordino_protocols.errors import NotFoundError
 from sordino_protocols.model_file import ReleasedModel, read_model
 from sordino_protocols.models import FloatVector, ModelSpec

@@ -36,6 +36,10 @@ class Views:
     right: Indices
     mirrored: npt.NDArray[np.bool_]
 
+    def __repr__(self) -> str:
+        """Nothing about the records, whatever logs it."""
+        return "Views(...)"
+
     @property
     def count(self) -> int:
         """Views of each record."""

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sordino_client.data.storage import FeatureArray
 from sordino_client.training.admission import made_up_records
 from sordino_client.training.arithmetic import Arithmetic, Performance
 from sordino_client.training.contributions import Contribution, Scales
 from sordino_client.training.grouping import Grouping, check_places, group_rows, with_places
 from sordino_client.training.losses import loss_of
-from sordino_client.training.network import FeatureArray, Network
+from sordino_client.training.network import Network
 from sordino_client.training.rules import Clip, amplification, clip, clip_scales, threshold_sum
 from sordino_client.training.sampling import Indices
 from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, gather, scaled
@@ -180,9 +181,10 @@ def outputs(
     rows = network.arithmetic.chunk_rows
     with network.holding(weights[: network.dimension]):
         parts = [
-            # Copies: what is mapped from a file is for reading only.
+            # Copies in torch's own memory: aligned alike in every pass (see `arithmetic`), and what
+            # is mapped from a file is for reading only.
             network.outputs(
-                _fitting(torch.from_numpy(scaled(part.copy(), scaling)), network)
+                _fitting(torch.from_numpy(scaled(part.copy(), scaling)).clone(), network)
             ).double()
             for part in (features[at : at + rows] for at in range(0, max(len(features), 1), rows))
         ]

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +29,6 @@ from sordino_client.training.processor import single_threaded
 from sordino_client.training.recurrent import UnrolledRecurrent, unroll
 from sordino_protocols.errors import InputError
 from sordino_protocols.models import FloatVector
-
-FeatureArray = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 
 class Network:
@@ -88,6 +84,7 @@ class Network:
         self._example = example
         self._lock = threading.RLock()
         self._checked: set[int] = set()
+        self._checked_outputs: set[int] = set()
         self._held = torch.zeros(self.dimension, dtype=torch.float64)
         admission.prepare(self._module)
         self._parameters = [
@@ -272,6 +269,24 @@ class Network:
         except InputError:
             self.arithmetic = self.arithmetic.in_full
             self._checked.clear()
+
+    def check_outputs(self, rows: int) -> None:
+        """Return if equal records give equal outputs wherever they stand among `rows`.
+
+        Raises:
+            InputError: on this processor they do not.
+        """
+        if rows in self._checked_outputs:
+            return
+        record, _ = admission.made_up_records(self, 1)
+        with self.holding(admission.made_up_weights(self).numpy()):
+            found = self.outputs(record.expand(rows, *record.shape[1:]).contiguous())
+        if not torch.equal(found, found[:1].expand_as(found)):
+            raise InputError(
+                f"this processor's arithmetic in {self.arithmetic.dtype} depends on a row's place "
+                f"among {rows} rows, so one record could change how another is counted"
+            )
+        self._checked_outputs.add(rows)
 
     def _check_rows(self, rows: int) -> None:
         """Equal rows must give equal bits, at every place of every shape that is used."""

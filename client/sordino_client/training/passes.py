@@ -4,6 +4,7 @@ The backward pass goes to the layers' outputs alone: no parameter's gradient is 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -28,13 +29,23 @@ class Pass(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One use of a layer: what it was given, what it gave, and how often that had been changed."""
+
+    layer: int
+    inputs: Tensor
+    output: Tensor
+    version: int
+
+
 class TracedPass:
     """Any module: hooks keep the inputs, autograd gives the gradients."""
 
     def __init__(self, module: nn.Module, layers: Sequence[Layer]) -> None:
         self._module = module
         self._layers = layers
-        self._calls: list[tuple[int, Tensor, Tensor]] = []
+        self._calls: list[_Call] = []
         self._is_tracing = False
         for index, layer in enumerate(layers):
             layer.module.register_forward_hook(self._keep(index))
@@ -52,15 +63,15 @@ class TracedPass:
                 calls = self._calls
                 # A sum, never a mean: each row's gradient is its own unit's.
                 gradients = torch.autograd.grad(
-                    losses.sum(), [output for _, _, output in calls], materialize_grads=True
+                    losses.sum(), [call.output for call in calls], materialize_grads=True
                 )
         finally:
             self._is_tracing = False
             self._calls = []
         uses: list[list[Use]] = [[] for _ in self._layers]
-        for (index, inputs, output), gradient in zip(calls, gradients, strict=True):
-            _check(self._layers[index].name, output, rows=len(losses))
-            uses[index].append(Use(inputs, gradient))
+        for call, gradient in zip(calls, gradients, strict=True):
+            _check(self._layers[call.layer].name, call, rows=len(losses))
+            uses[call.layer].append(Use(call.inputs, gradient))
         return uses
 
     def _keep(self, index: int) -> ForwardHook:
@@ -68,18 +79,20 @@ class TracedPass:
             if self._is_tracing:
                 if not output.requires_grad:
                     output.requires_grad_()
-                self._calls.append((index, inputs[0].detach(), output))
+                # A layer may itself have changed what it now gives: a bias added in place.
+                version = output._version  # noqa: SLF001 (the one way to see a change in place)
+                self._calls.append(_Call(index, inputs[0].detach(), output, version))
 
         return hook
 
 
-def _check(name: str, output: Tensor, *, rows: int) -> None:
-    if output.shape[:1] != (rows,):
+def _check(name: str, call: _Call, *, rows: int) -> None:
+    if call.output.shape[:1] != (rows,):
         raise InputError(
-            f"layer {name}: its output has {output.shape[0]} rows for {rows} records; every "
+            f"layer {name}: its output has {call.output.shape[0]} rows for {rows} records; every "
             f"layer's input must have one row a record: expand constant inputs to [records, ...]"
         )
-    if output._version:  # noqa: SLF001 (the one way to see a change in place)
+    if call.output._version != call.version:  # noqa: SLF001 (as above)
         raise InputError(
             f"layer {name}: its output is changed in place; "
             f"use the form of the operation that gives a new tensor"

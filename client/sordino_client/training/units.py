@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sordino_client.data.storage import FeatureArray
 from sordino_client.entities import Entities
 from sordino_client.training.augmentation import Views, check_image, draw_views, make_views
-from sordino_client.training.network import FeatureArray
 from sordino_client.training.noise import Noise
 from sordino_client.training.sampling import ABSENT, Indices, draw_rows
 from sordino_protocols.plan import TrainingPlan
@@ -82,6 +82,10 @@ class Draw:
     rows: Indices | None = None
     views: Views | None = None
 
+    def __repr__(self) -> str:
+        """Nothing about the records, whatever logs it."""
+        return "Draw(...)"
+
     @property
     def rows_per_unit(self) -> int:
         """Rows in which a unit goes through the network; a public constant."""
@@ -113,6 +117,10 @@ class Rows:
     features: Tensor
     labels: Tensor
     shares: Tensor | None
+
+    def __repr__(self) -> str:
+        """Nothing about the records, whatever logs it."""
+        return "Rows(...)"
 
 
 def draw(units: Units, chosen: Indices, plan: TrainingPlan, *, noise: Noise) -> Draw:
