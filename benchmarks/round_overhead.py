@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds a round, slowest": round(max(rounds), 4),
         "seconds of training in one process": round(training, 4),
         "parameters": parameter_count(job.file.model, _records().features.shape[1]),
-        "lanes": job.plan.training.lanes,
+        "lanes": job.plan.lanes,
         "sites": len(heart.ORDERS_OF_MAGNITUDE),
     }
     return report(figures, context, as_json=chosen.json)
@@ -106,7 +106,7 @@ def _round_seconds(running: RunningFederation, job: Job) -> list[float]:
         for event in running.connection.watch(run_id)
         if event["event"] == "round"
     ]
-    if len(ends) != job.plan.training.rounds:
+    if len(ends) != job.plan.rounds:
         raise SystemExit(f"run {run_id} did not finish: {running.connection.show(run_id)}")
     # From the end of one round to the end of the next: checkpoint and log are in it too.
     return [(after - before).total_seconds() for before, after in itertools.pairwise(ends)]
@@ -114,7 +114,7 @@ def _round_seconds(running: RunningFederation, job: Job) -> list[float]:
 
 def _training_seconds(job: Job) -> float:
     """Median time of one round's training at the largest site, here and undisturbed."""
-    records, plan = _records(), job.plan.training
+    records, plan = _records(), job.plan.require_training()
     units = Units(records.features, records.labels, np.arange(plan.lanes // 2, dtype=np.int64))
     spec = job.file.model
     start = initial_weights(spec, records.features.shape[1], seed=b"benchmark")

@@ -150,8 +150,8 @@ def _context(
             str(target.epsilon): target.learning_rate for target in comparison.targets
         },
         "model": job.model.model_dump(mode="json"),
-        "training": job.training.model_dump(mode="json"),
-        "optimizer": job.optimizer.model_dump(mode="json", exclude={"learning_rate"}),
+        "training": job.require_training().model_dump(mode="json"),
+        "optimizer": job.require_optimizer().model_dump(mode="json", exclude={"learning_rate"}),
     }
 
 

@@ -23,13 +23,8 @@ from benchmarks.utility_data import (
     with_scattering,
 )
 from benchmarks.utility_scattering import fit_whitening
-from sordino_protocols.job import (
-    AuditSection,
-    JobFile,
-    JobSection,
-    PrivacySection,
-    TrainingSection,
-)
+from sordino_protocols.job import JobFile, JobSection, PrivacySection
+from sordino_protocols.job_sections import AuditSection, TrainingSection
 from sordino_protocols.models import CnnSpec, LogisticSpec, ModelSpec
 from sordino_protocols.optimizer import SgdOptimizer
 
@@ -123,30 +118,37 @@ def _digits() -> Comparison:
 
 
 def _adult() -> Comparison:
-    return Comparison(
-        name="Adult, linear",
-        read=lambda folder, _repeat: read_adult(folder),
-        model=LogisticSpec(kind="logistic"),
-        training=TrainingSection(rounds=400, sampling_rate=0.1, clipping_norm=0.3),
-        targets=(Target(1.0, 27.0, 0.85),),
+    return _tabular(
+        "Adult, linear",
+        lambda folder, _repeat: read_adult(folder),
+        target=Target(1.0, 27.0, 0.85),
         published="84 to 85 % at epsilon about 1 in the literature; the bar is the upper end",
-        federated={1.0: (4, 10)},
-        federated_share={4: 0.99, 10: 0.98},
-        quick_epsilon=1.0,
     )
 
 
 def _credit() -> Comparison:
+    return _tabular(
+        "credit default, linear",
+        lambda folder, repeat: read_credit(folder, seed=repeat),
+        target=Target(1.0, 10.0, 0.779),
+        published="none; the bar is the share of the larger class",
+    )
+
+
+def _tabular(
+    name: str, read: Callable[[Path, int], Split | None], *, target: Target, published: str
+) -> Comparison:
+    """A linear model of two classes at one epsilon, central and with 4 and 10 sites."""
     return Comparison(
-        name="credit default, linear",
-        read=lambda folder, repeat: read_credit(folder, seed=repeat),
+        name=name,
+        read=read,
         model=LogisticSpec(kind="logistic"),
         training=TrainingSection(rounds=400, sampling_rate=0.1, clipping_norm=0.3),
-        targets=(Target(1.0, 10.0, 0.779),),
-        published="none; the bar is the share of the larger class",
-        federated={1.0: (4, 10)},
+        targets=(target,),
+        published=published,
+        federated={target.epsilon: (4, 10)},
         federated_share={4: 0.99, 10: 0.98},
-        quick_epsilon=1.0,
+        quick_epsilon=target.epsilon,
     )
 
 

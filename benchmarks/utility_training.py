@@ -20,7 +20,7 @@ from sordino_client.training.noise import Noise
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
-from sordino_protocols.accounting import calibrate
+from sordino_protocols.calibration import calibrate
 from sordino_protocols.job import JobFile
 from sordino_protocols.models import FloatVector, initial_weights
 from sordino_protocols.networks import build, flatten, load_flat
@@ -75,7 +75,7 @@ def fit_with_privacy(
             for records in sites
         ]
         release = aggregate(updates, orders, plan)
-        state = advance(state, release, plan=plan, optimizer=job.optimizer, seed=seed)
+        state = advance(state, release, plan=plan, optimizer=job.require_optimizer(), seed=seed)
     return released_weights(state, plan)
 
 
@@ -85,7 +85,7 @@ def fit_without_privacy(records: Records, job: JobFile, *, epochs: int, seed: in
     module = build(job.model, records.features.shape[1])
     load_flat(module, initial_weights(job.model, records.features.shape[1], seed=bytes([seed])))
     module = module.float()
-    per_record = loss_of(job.training.loss).per_record
+    per_record = loss_of(job.loss).per_record
     features, labels = torch.from_numpy(records.features), torch.from_numpy(records.labels)
     batches = -(-len(records) // _BATCH)
     optimizer = torch.optim.Adam(module.parameters(), lr=_LEARNING_RATE[job.model.kind])
@@ -105,7 +105,7 @@ def fit_without_privacy(records: Records, job: JobFile, *, epochs: int, seed: in
 
 def score(weights: FloatVector, job: JobFile, test: Records) -> Score:
     """Exact metrics on test records."""
-    if job.training.loss == "binary":
+    if job.loss == "binary":
         found = exact_metrics(predict(weights, job.model, test.features), test.labels)
         return Score(found.accuracy, found.auc)
     found_classes = outputs(weights, job.model, test.features).numpy()

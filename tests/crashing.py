@@ -29,7 +29,15 @@ from sordino_protocols.messages import Reply
 from sordino_protocols.privacy import Event
 from sordino_protocols.wire import seal
 
-TRACED = {"chain.py", "ledger.py", "outbox.py", "admitted.py", "site.py", "crashing.py"}
+TRACED = {
+    "chain.py",
+    "chain_store.py",
+    "ledger.py",
+    "outbox.py",
+    "admitted.py",
+    "site.py",
+    "crashing.py",
+}
 CRASHES = "crashes.jsonl"
 RUN, STEP = "run-1", "round-1"
 Mechanism = Callable[[], Reply]

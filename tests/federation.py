@@ -12,32 +12,39 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from one_site import DATASET, POLICY
+from small_job import job_text, of_classes, of_entities, of_numbers, read_file
 
+from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
+from sordino_client.approvals import Approvals
+from sordino_client.audit_log import AuditLog
 from sordino_client.data.table import Table
 from sordino_client.entities import group
+from sordino_client.judging import Rules
 from sordino_client.ledger import Ledger
 from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_protocols.files import parse_toml
-from sordino_protocols.job import Job, JobFile, Purpose, new_nonce, sign_job
+from sordino_protocols.job import Job, Purpose, new_nonce, sign_job
+from sordino_protocols.model_file import ReleasedModel
 from sordino_protocols.pricing import resolve
 from sordino_protocols.schema import Schema
 from sordino_protocols.signing import Signer, TrustStore
 from sordino_server.coordinator import Coordinator
 from sordino_server.exchange import Exchange
+from sordino_server.heads import HeadStore
 from sordino_server.local_grid import Answerer, LocalGrid
 from sordino_server.runs import RunDirectory, Runs
 from sordino_server.strategy import Strategy
 
 SERVER = "server"
 SUBMITTER = "scientist"
-DATASET = "heart"
 ORDER_OF_MAGNITUDE = 200
 FEATURES = 3
 
@@ -78,37 +85,8 @@ ENTITY_SCHEMA = SCHEMA.replace(
     "[columns.age]", 'unit = "patient"\nmax_records_per_unit = 2\n[columns.age]'
 )
 
-POLICY = f"""
-[datasets.{DATASET}]
-submitters = ["{SUBMITTER}"]
-kinds = ["train"]
-models = ["logistic", "mlp"]
-max_epsilon = 4.0
-max_delta = 1e-5
-max_rounds = 100
-min_expected_batch = 20
-[datasets.{DATASET}.budget]
-epsilon = 8.0
-delta = 1e-5
-"""
-
-JOB = f"""
-[job]
-name = "small"
-kind = "train"
-dataset = "{DATASET}"
-[privacy]
-unit = "record"
-epsilon = 4
-delta = 1e-5
-[model]
-kind = "logistic"
-[training]
-rounds = 3
-sampling_rate = 1
-clipping_norm = 0.5
-[optimizer]
-learning_rate = 2.0
+JOB = job_text(
+    """
 [audit]
 lanes = 8
 [cohort]
@@ -116,17 +94,10 @@ quorum = 2
 deadline_seconds = 60
 grace_seconds = 0
 """
-
-
-CLASSES_JOB = JOB.replace('kind = "logistic"', 'kind = "logistic"\noutputs = 3').replace(
-    "[training]", '[training]\nloss = "cross_entropy"'
 )
-NUMBER_JOB = JOB.replace("[training]", '[training]\nloss = "squared"').replace(
-    "[audit]", "[evaluation]\nbins = 100\nshare = 0.5\n[audit]"
-)
-ENTITY_JOB = JOB.replace('unit = "record"', 'unit = "entity"').replace(
-    "[training]", "[training]\nrecords_per_unit = 2"
-)
+CLASSES_JOB = of_classes(JOB, outputs=3)
+NUMBER_JOB = of_numbers(JOB).replace("[audit]", "[evaluation]\nbins = 100\nshare = 0.5\n[audit]")
+ENTITY_JOB = of_entities(JOB)
 STATISTICS_JOB = JOB + '[statistics]\nkind = "moments"\nshare = 0.3\n'
 
 
@@ -143,7 +114,7 @@ def trust(*signers: Signer) -> TrustStore:
 @cache
 def make_job(text: str = JOB) -> Job:
     """A job with its noise; calibration takes a while, so each text is resolved once."""
-    return resolve(parse_toml(text, JobFile, source="job"))
+    return resolve(read_file(text))
 
 
 def make_table(records: int, *, seed: int, schema: Schema | None = None) -> Table:
@@ -184,6 +155,7 @@ class SmallSite:
     schema: str = SCHEMA
     noise: Noise = field(default_factory=SecureNoise)
     requests: list[bytes] = field(default_factory=list)
+    approvers: TrustStore = field(default_factory=lambda: TrustStore({}))
 
     def open(self) -> Site:
         """Start the site, forgetting the one that ran before."""
@@ -201,17 +173,24 @@ class SmallSite:
             make_table(150, seed=seed, schema=schema),
             make_table(50, seed=seed + 1, schema=schema),
         )
-        self.ledger = Ledger(self.directory / "ledger.db", now=lambda: dt.datetime.now(dt.UTC))
+        self.ledger = Ledger(self.directory / "ledger.db", now=_now)
         self.outbox = Outbox(self.directory / "outbox")
         self.site = Site(
             self.signer,
-            SiteTrust(self.server, self.submitters),
-            policy=load_policy(policy),
+            self.server,
+            Rules(load_policy(policy), self.submitters, self.approvers),
             datasets={DATASET: dataset},
-            state=SiteState(self.ledger, self.outbox, AdmittedRuns(self.directory / "runs")),
+            state=SiteState(
+                self.ledger,
+                self.outbox,
+                AdmittedRuns(self.directory / "runs"),
+                Approvals(self.directory / "approvals", site=self.signer.name, now=_now),
+                AuditLog(self.directory / "audit.log", now=_now),
+            ),
             engine=Engine(self.noise, Performance()),
             metrics=SiteMetrics(),
             network_cut_off=False,
+            now=_now,
         )
         return self.site
 
@@ -250,6 +229,7 @@ class Federation:
         self.server = make_signer(SERVER)
         self.submitter = make_signer(SUBMITTER)
         self.runs = Runs(directory / "runs")
+        self._heads = directory / "heads"
         self.sites = {
             name: SmallSite(
                 directory / name,
@@ -269,10 +249,22 @@ class Federation:
         """The sites' keys as the server has them."""
         return trust(*(site.signer for site in self.sites.values()))
 
-    def submit(self, job: Job | None = None, *, purpose: Purpose = "train") -> RunDirectory:
-        """Queue a job, signed by the submitter."""
-        signed = sign_job(job or make_job(), self.submitter, purpose=purpose, nonce=new_nonce())
-        return self.runs.create(signed)
+    @property
+    def heads(self) -> HeadStore:
+        """What the server remembers of the sites' ledgers, read anew."""
+        return HeadStore(self._heads, self.trusted_sites)
+
+    def submit(
+        self,
+        job: Job | None = None,
+        *,
+        purpose: Purpose | None = None,
+        brought: ReleasedModel | None = None,
+    ) -> RunDirectory:
+        """Queue a job, signed by the submitter; by default to be run."""
+        job = job or make_job()
+        signed = sign_job(job, self.submitter, purpose=purpose or job.purpose, nonce=new_nonce())
+        return self.runs.create(signed, brought=brought)
 
     def grid(self, changed: Mapping[str, Answerer] | None = None) -> LocalGrid:
         """A grid of all sites, some of them answering as the test says."""
@@ -290,9 +282,13 @@ class Federation:
 
     def coordinator(self, run: RunDirectory, grid: LocalGrid | None = None) -> Coordinator:
         """A server app on a run's directory, as Flower starts it."""
-        return Coordinator(run, self.strategy(grid))
+        return Coordinator(run, self.strategy(grid), self.heads)
 
     def close(self) -> None:
         """Let go of every site's files."""
         for site in self.sites.values():
             site.close()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

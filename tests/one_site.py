@@ -16,23 +16,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import structlog
+from small_job import job_text, of_classes, of_entities, of_numbers, read_file
 
+from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
+from sordino_client.approval_desk import ApprovalDesk
+from sordino_client.approvals import Approvals
+from sordino_client.audit_log import AuditLog
 from sordino_client.config import SiteConfig, load_config
+from sordino_client.continuity import open_ledger
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import read_dataset
 from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table, split
-from sordino_client.ledger import Ledger, read_entries
+from sordino_client.ledger import read_entries
 from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
-from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.reload import Reloader, read_rules
+from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
-from sordino_protocols.files import parse_toml
-from sordino_protocols.job import Job, JobFile, Purpose, SignedJob, sign_job
+from sordino_client.watching import watch_site
+from sordino_protocols.job import Job, Purpose, SignedJob, sign_job
 from sordino_protocols.messages import (
     Admit,
     Evaluate,
@@ -51,7 +57,6 @@ from sordino_protocols.signing import (
     TrustStore,
     load_public_key,
     load_signer,
-    load_trust,
     save_keypair,
 )
 from sordino_protocols.wire import open_sealed, seal
@@ -112,40 +117,24 @@ max_epsilon = 4.0
 max_delta = 1e-5
 max_rounds = 50
 min_expected_batch = 20
-[datasets.{DATASET}.budget]
+[budgets.{DATASET}]
 epsilon = 8.0
 delta = 1e-5
 """
 
-JOB = f"""
-[job]
-name = "small"
-kind = "train"
-dataset = "{DATASET}"
-[privacy]
-unit = "record"
-epsilon = 3
-delta = 1e-5
-[model]
-kind = "logistic"
-[training]
-rounds = 3
-sampling_rate = 1
-clipping_norm = 0.5
-[optimizer]
-learning_rate = 2.0
-[audit]
-lanes = 8
+ASKING = f"""
+[[datasets.{DATASET}.rules]]
+action = "ask"
+approvals = 2
+approvers = ["alice", "bob", "carol"]
+expires_after_hours = 24
 """
+"""What makes the policy ask two people about every job."""
 
-
-CLASSES_JOB = JOB.replace('kind = "logistic"', 'kind = "logistic"\noutputs = 5').replace(
-    "[training]", '[training]\nloss = "cross_entropy"'
-)
-NUMBER_JOB = JOB.replace("[training]", '[training]\nloss = "squared"')
-ENTITY_JOB = JOB.replace('unit = "record"', 'unit = "entity"').replace(
-    "[training]", "[training]\nrecords_per_unit = 2"
-)
+JOB = job_text("[audit]\nlanes = 8", epsilon=3)
+CLASSES_JOB = of_classes(JOB, outputs=5)
+NUMBER_JOB = of_numbers(JOB)
+ENTITY_JOB = of_entities(JOB)
 MOMENTS_JOB = JOB + '[statistics]\nkind = "moments"\n'
 QUANTILES_JOB = JOB + '[statistics]\nkind = "quantiles"\nbins = 8\n'
 
@@ -153,7 +142,7 @@ QUANTILES_JOB = JOB + '[statistics]\nkind = "quantiles"\nbins = 8\n'
 @cache
 def make_job(text: str = JOB) -> Job:
     """A job with its noise; each text is resolved once."""
-    return resolve(parse_toml(text, JobFile, source="job.toml"))
+    return resolve(read_file(text))
 
 
 def garble(features: FeatureArray) -> npt.NDArray[np.float32]:
@@ -187,12 +176,14 @@ class OneSite:
         policy: text of the policy that the next `open` reads; None removes it.
         schema: text of the data set's declaration, read as the policy is.
         noise: what releases rest on.
+        now: the time at the site, until a test changes it.
     """
 
     directory: Path
     policy: str | None = POLICY
     schema: str = SCHEMA
     noise: Noise = field(default_factory=SecureNoise)
+    now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
     def prepare(self) -> None:
         """Write keys, declarations and records."""
@@ -223,6 +214,16 @@ class OneSite:
         """The one whose jobs count here."""
         return load_signer(self.directory / "elsewhere" / "scientist.key", "scientist")
 
+    def approver(self, name: str) -> Signer:
+        """Somebody whose yes counts here, from the next `open` or reload on."""
+        elsewhere = self.directory / "elsewhere"
+        if not (elsewhere / f"{name}.key").exists():
+            save_keypair(elsewhere, name)
+        trusted = self.directory / "approvers"
+        trusted.mkdir(exist_ok=True)
+        (trusted / f"{name}.pub").write_text((elsewhere / f"{name}.pub").read_text())
+        return load_signer(elsewhere / f"{name}.key", name)
+
     def write_policy(self) -> None:
         """Put the policy in place."""
         path = self.directory / "policy.toml"
@@ -243,27 +244,41 @@ class OneSite:
         section, state = self.config.site, self.config.site.state
         declared = read_dataset(section.datasets / "heart.toml")
         loaded, heldout = split(load_table(declared), fraction=0.25, key=bytes(range(32)))
-        self.ledger = Ledger(self.config.ledger_path, now=lambda: dt.datetime.now(dt.UTC))
         self.outbox = Outbox(state / "outbox")
         self.metrics = SiteMetrics()
+        self.ledger = open_ledger(
+            self.config.ledger_path,
+            self.outbox,
+            now=lambda: self.now,
+            observe_fsync=self.metrics.fsynced,
+        )
+        self.runs = AdmittedRuns(state / "runs")
+        self.approvals = Approvals(state / "approvals", site=NAME, now=lambda: self.now)
+        self.audit_log = AuditLog(self.config.audit_log_path, now=lambda: self.now)
         self.datasets = {DATASET: SiteDataset(declared.public, training or loaded, heldout)}
         # Bound anew: a test may capture what is logged.
         structlog.reset_defaults()
         self.site = Site(
             load_signer(section.signing_key, section.name),
-            SiteTrust(
-                TrustStore({"server": load_public_key(section.server_key)}),
-                load_trust(section.submitters),
-            ),
-            policy=load_policy(section.policy),
+            TrustStore({"server": load_public_key(section.server_key)}),
+            read_rules(self.config),
             datasets=self.datasets,
-            state=SiteState(self.ledger, self.outbox, AdmittedRuns(state / "runs")),
+            state=SiteState(self.ledger, self.outbox, self.runs, self.approvals, self.audit_log),
             engine=Engine(self.noise, Performance()),
             metrics=self.metrics,
             network_cut_off=False,
+            now=lambda: self.now,
         )
-        self.metrics.watch_ledger(lambda: self.ledger.length)
-        self.metrics.watch_budgets(self.site.balances)
+        self.desk = ApprovalDesk(
+            self.approvals,
+            self.runs,
+            self.ledger,
+            self.datasets,
+            self.audit_log,
+            lambda: self.site.rules,
+        )
+        self.reloader = Reloader(self.config, self.site, self.audit_log)
+        watch_site(self.metrics, self.site, self.ledger, self.desk)
         return self.site
 
     def close(self) -> None:
@@ -301,7 +316,7 @@ class OneSite:
 
 def weights_for(job: Job, *, value: float = 0.0) -> npt.NDArray[np.float32]:
     """Weights of the shape that a job's rounds have here."""
-    training = job.plan.training
+    training = job.plan.require_training()
     size = parameter_count(job.file.model, FEATURES) + training.extra_coordinates
     return np.full(size, value, dtype=np.float32)
 

@@ -12,53 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from one_site import POLICY
+from small_job import job_text, read_file
+
 from sordino.connection import Connection
 from sordino.heart import write_dataset
 from sordino.profile import load_profile
 from sordino_deploy.local import LocalFederation, LocalSite
 from sordino_deploy.processes import Child, Supervisor
-from sordino_protocols.files import parse_toml
-from sordino_protocols.job import Job, JobFile
+from sordino_protocols.job import Job
 from sordino_protocols.pricing import resolve
 from sordino_server.config import ServerConfig, load_config
-
-POLICY = """
-[datasets.heart]
-submitters = ["scientist"]
-kinds = ["train"]
-models = ["logistic"]
-max_epsilon = 4.0
-max_delta = 1e-5
-max_rounds = 100
-min_expected_batch = 20
-[datasets.heart.budget]
-epsilon = 8.0
-delta = 1e-5
-"""
-
-JOB = """
-[job]
-name = "heart"
-kind = "train"
-dataset = "heart"
-[privacy]
-unit = "record"
-epsilon = 4
-delta = 1e-5
-[model]
-kind = "logistic"
-[training]
-rounds = {rounds}
-sampling_rate = 1
-clipping_norm = 0.5
-[optimizer]
-learning_rate = 2.0
-[audit]
-lanes = 50
-[cohort]
-quorum = {quorum}
-deadline_seconds = 150
-"""
 
 _LONG = 120.0
 
@@ -89,10 +53,15 @@ class Running:
         self.supervisor.wait_ended(child, timeout_seconds=_LONG)
 
 
+def system_job_text(*, rounds: int, quorum: int, epsilon: int = 4) -> str:
+    """The job file of the system tests."""
+    sections = f"[audit]\nlanes = 50\n[cohort]\nquorum = {quorum}\ndeadline_seconds = 150"
+    return job_text(sections, name="heart", epsilon=epsilon, rounds=rounds)
+
+
 def make_job(*, rounds: int, quorum: int) -> Job:
     """The job of the system tests."""
-    text = JOB.format(rounds=rounds, quorum=quorum)
-    return resolve(parse_toml(text, JobFile, source="job"))
+    return resolve(read_file(system_job_text(rounds=rounds, quorum=quorum)))
 
 
 def hospitals(directory: Path, names: Sequence[str]) -> list[LocalSite]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sordino_client.training.discrete_gaussian import discrete_gaussian
+
 
 @dataclass
 class SeededNoise:
@@ -27,8 +29,14 @@ class SeededNoise:
     def standard_normal(self, count: int) -> NDArray[np.float64]:
         return self._normal.standard_normal(count)
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        return discrete_gaussian(count, noise_std=noise_std, words=self._words)
+
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         return np.asarray(self._coins.random(count) < probability)
+
+    def _words(self, count: int) -> NDArray[np.uint64]:
+        return self._normal.integers(2**64, size=count, dtype=np.uint64)
 
 
 class NoNoise:
@@ -43,6 +51,10 @@ class NoNoise:
 
     def standard_normal(self, count: int) -> NDArray[np.float64]:
         return np.zeros(count)
+
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
 
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         del probability

@@ -74,3 +74,42 @@ def assert_scale(
         f"standard deviation {measured:.6g} of {flat.size} samples, expected {expected_std:.6g}: "
         f"a correct implementation does this with probability {p_value:.2g}"
     )
+
+
+def assert_discrete_gaussian(
+    samples: NDArray[np.float64] | NDArray[np.int64],
+    sigma: float,
+    *,
+    false_failure: float = FALSE_FAILURE,
+) -> None:
+    """Assert that independent integers are from the discrete Gaussian around 0 with this sigma.
+
+    Chi-square test of counts against the probabilities, tails merged so that each cell expects 20
+    or more, where the distribution of the statistic is close to its limit.
+
+    Args:
+        samples: any shape; every entry is one sample, a whole number.
+        sigma: of the distribution, > 0.
+        false_failure: largest probability of failing although the distribution is as expected.
+    """
+    flat = np.asarray(samples, dtype=np.float64).ravel()
+    assert np.array_equal(flat, np.rint(flat)), "a sample is no whole number"
+    reach = int(np.ceil(12 * sigma)) + 2
+    numbers = np.arange(-reach, reach + 1)
+    probabilities = np.exp(-0.5 * (numbers / sigma) ** 2)
+    probabilities /= probabilities.sum()
+    # Several numbers a cell where sigma is large, so that scale and shape weigh more than texture.
+    width = max(1, int(sigma // 4))
+    cells = (numbers + reach) // width
+    expected = np.bincount(cells, probabilities) * flat.size
+    observed = np.bincount((np.clip(flat, -reach, reach).astype(np.int64) + reach) // width)
+    observed = np.pad(observed, (0, len(expected) - len(observed)))
+    is_kept = expected >= 20
+    expected = np.append(expected[is_kept], expected[~is_kept].sum())
+    observed = np.append(observed[is_kept], observed[~is_kept].sum())
+    statistic = float(np.sum((observed - expected) ** 2 / np.maximum(expected, 20)))
+    p_value = float(stats.chi2.sf(statistic, len(expected) - 1))
+    assert p_value >= false_failure, (
+        f"{flat.size} samples, standard deviation {flat.std():.6g}, are not from the discrete "
+        f"Gaussian of sigma {sigma:.6g}: it does this with probability {p_value:.2g}"
+    )

@@ -62,6 +62,24 @@ def dying_at(federation: Federation, name: str, kind: type[Message], *, after: b
     return answer
 
 
+def restarting(federation: Federation, name: str) -> Answerer:
+    """A site that restarts after each answer, which nobody hears, and answers again."""
+    site = federation.sites[name]
+
+    def answer(envelope: bytes) -> bytes:
+        site.answer(envelope)  # made, stored, and never heard of
+        site.open()
+        return site.answer(envelope)
+
+    return answer
+
+
+def requests(federation: Federation, name: str, kind: type[Message]) -> list[bytes]:
+    """The envelopes in which a site was asked this, in order."""
+    sent = federation.sites[name].requests
+    return [each for each in sent if isinstance(asked(federation, each), kind)]
+
+
 def rounds_of(run: RunDirectory) -> list[dict[str, object]]:
     return [event for event in run.events() if event["event"] == "round"]
 

@@ -1,13 +1,12 @@
 """Probes of a DP-SGD trainer, and trainers with known faults that the probes must find.
 
 A probe sees what the trainer releases, never how. The faults are those that shipped in real systems
-and that membership attacks mostly miss; each is a trainer with the signature of `train_round`.
+and that membership attacks mostly miss; each is a trainer like `engine`, which is the product's.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,20 +30,33 @@ RECORDS = 24
 _ROUNDING = 1e-5
 
 
-class Trainer(Protocol):
-    """What is probed: `train_round`, or something that claims to be as good."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a trainer is asked to do: the arguments of `train_round`."""
 
-    def __call__(
-        self,
-        units: Units,
-        weights: FloatVector,
-        model: ModelSpec,
-        plan: TrainingPlan,
-        *,
-        expected_batch_size: float,
-        noise: Noise,
-        performance: Performance | None = None,
-    ) -> RoundResult: ...
+    units: Units
+    weights: FloatVector
+    model: ModelSpec
+    plan: TrainingPlan
+    noise: Noise
+    performance: Performance
+
+
+Trainer = Callable[[Asked], RoundResult]
+"""What is probed: `engine`, or something that claims to be as good."""
+
+
+def engine(asked: Asked) -> RoundResult:
+    """The product's own trainer."""
+    return train_round(
+        asked.units,
+        asked.weights,
+        asked.model,
+        asked.plan,
+        expected_batch_size=EXPECTED_BATCH,
+        noise=asked.noise,
+        performance=asked.performance,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +107,11 @@ class Case:
 
 
 def train(
-    trainer: Trainer, case: Case, units: Units, noise: Noise, **changes: float
+    trainer: Trainer, case: Case, units: Units, noise: Noise, *, threshold: float = 0.0
 ) -> RoundResult:
     """One round of a case: as long as the weights, whatever happens."""
-    result = trainer(
-        units,
-        case.weights(threshold=changes.get("threshold", 0.0)),
-        case.model,
-        case.plan,
-        expected_batch_size=EXPECTED_BATCH,
-        noise=noise,
-        performance=case.performance,
-    )
+    weights = case.weights(threshold=threshold)
+    result = trainer(Asked(units, weights, case.model, case.plan, noise, case.performance))
     assert result.vector.shape == (case.length,)
     return result
 
@@ -256,6 +261,10 @@ class _CoinsOnly:
     def standard_normal(self, count: int) -> npt.NDArray[np.float64]:
         return np.zeros(count)
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> npt.NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
+
     def bernoulli(self, count: int, *, probability: float) -> npt.NDArray[np.bool_]:
         return SecureNoise().bernoulli(count, probability=probability)
 
@@ -279,34 +288,13 @@ class Fault:
         lambda vector, _exact, _units: vector
     )
 
-    def __call__(
-        self,
-        units: Units,
-        weights: FloatVector,
-        model: ModelSpec,
-        plan: TrainingPlan,
-        *,
-        expected_batch_size: float,
-        noise: Noise,
-        performance: Performance | None = None,
-    ) -> RoundResult:
-        ran = self.plan(plan, units)
-
-        def run(drawn: Noise) -> FloatVector:
-            return train_round(
-                units,
-                weights,
-                model,
-                ran,
-                expected_batch_size=expected_batch_size,
-                noise=drawn,
-                performance=performance,
-            ).vector
-
+    def __call__(self, asked: Asked) -> RoundResult:
+        done = replace(asked, plan=self.plan(asked.plan, asked.units))
         # Faults that need the exact sum are tried at a sampling rate of 1.
-        exact = run(NoNoise())
-        vector = self.after(run(self.noise(noise)), exact, units)
-        return RoundResult(vector, is_private=noise.is_secure)
+        exact = engine(replace(done, noise=NoNoise())).vector
+        noisy = engine(replace(done, noise=self.noise(asked.noise))).vector
+        vector = self.after(noisy, exact, asked.units)
+        return RoundResult(vector, is_private=asked.noise.is_secure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,27 +302,10 @@ class _Talkative(RoundResult):
     loss: float
 
 
-def returns_the_loss(
-    units: Units,
-    weights: FloatVector,
-    model: ModelSpec,
-    plan: TrainingPlan,
-    *,
-    expected_batch_size: float,
-    noise: Noise,
-    performance: Performance | None = None,
-) -> RoundResult:
+def returns_the_loss(asked: Asked) -> RoundResult:
     """A trainer that tells a number about the records beside the release."""
-    made = train_round(
-        units,
-        weights,
-        model,
-        plan,
-        expected_batch_size=expected_batch_size,
-        noise=noise,
-        performance=performance,
-    )
-    return _Talkative(made.vector, made.is_private, float(np.abs(units.features).sum()))
+    made = engine(asked)
+    return _Talkative(made.vector, made.is_private, float(np.abs(asked.units.features).sum()))
 
 
 class _FixedSize:
@@ -349,6 +320,9 @@ class _FixedSize:
 
     def standard_normal(self, count: int) -> npt.NDArray[np.float64]:
         return self._inner.standard_normal(count)
+
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> npt.NDArray[np.int64]:
+        return self._inner.discrete_gaussian(count, noise_std=noise_std)
 
     def bernoulli(self, count: int, *, probability: float) -> npt.NDArray[np.bool_]:
         chosen = np.zeros(count, dtype=np.bool_)

@@ -4,6 +4,8 @@ A site whose coins do not match its commitment is a violation. One that missed a
 never opened its coins, cannot be audited; the audit says so instead of leaving it out in silence.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sordino_audit.findings import Finding, Severity
@@ -15,23 +17,24 @@ from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import Statement
 
 
-def audit_run(run: RunDirectory, *, confidence: float) -> LaneAudit:
+def audit_run(run: RunDirectory, *, confidence: float, known: Sequence[Finding] = ()) -> LaneAudit:
     """Audit the lanes of a finished run against the guarantee that its job claims.
 
     Args:
         run: a run that is done.
         confidence: of every bound on epsilon.
+        known: findings of other checks, which count in the verdict.
 
     Raises:
         NotFoundError: the run is not finished.
         InputError: the run carried no lanes, or no site can be audited.
     """
     job = run.job()
-    plan = job.plan.training
+    plan = job.plan.require_training()
     if plan.lanes < 1:
         raise InputError(f"run {run.run_id} carried no canary lanes; set audit.lanes in the job")
     reveals = _reveals(run, plan)
-    findings = _check_commitments(run, reveals)
+    findings = [*known, *_check_commitments(run, reveals)]
     observations = _observations(run, plan, reveals)
     if not observations:
         raise InputError(f"run {run.run_id}: no site answered every round and opened its coins")

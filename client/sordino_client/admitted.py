@@ -6,13 +6,19 @@ canaries. What must stay true: a run's job and coins never change, so neither ca
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from sordino_client.outbox import check_file_name, write_durably
+from sordino_protocols.approval import (
+    Approval,
+    ApprovalSubject,
+    read_approval,
+    show_approval,
+)
 from sordino_protocols.bits import pack_bits, unpack_bits
 from sordino_protocols.coins import SALT_BYTES, commit
 from sordino_protocols.errors import InputError, IntegrityError
@@ -31,6 +37,7 @@ class AdmittedRun:
         coins: bool [lanes], which lanes have a canary; secret until the run is settled.
         salt: what the commitment is salted with.
         nonce: of the signature that the run was admitted with.
+        approvals: of people at the site, where the policy asked for them.
     """
 
     run_id: str
@@ -39,6 +46,7 @@ class AdmittedRun:
     coins: npt.NDArray[np.bool_]
     salt: bytes
     nonce: str
+    approvals: tuple[Approval, ...] = ()
 
     def __repr__(self) -> str:
         return f"AdmittedRun(run_id={self.run_id!r}, job_digest={self.job_digest!r})"
@@ -84,9 +92,15 @@ class AdmittedRuns:
             self._known[run_id] = _read(path, run_id)
         return self._known[run_id]
 
-    def add(self, run_id: str, job: Job, *, nonce: str) -> AdmittedRun:
+    def runs(self) -> tuple[AdmittedRun, ...]:
+        """Every run that was ever admitted."""
+        return tuple(self._known.values())
+
+    def add(
+        self, run_id: str, job: Job, *, nonce: str, approvals: tuple[Approval, ...] = ()
+    ) -> AdmittedRun:
         """Pin a job and draw the run's coins; on disk when this returns."""
-        lanes = job.plan.training.lanes
+        lanes = job.plan.lanes
         drawn = np.frombuffer(secrets.token_bytes(-(-lanes // 8)), dtype=np.uint8)
         run = AdmittedRun(
             run_id=run_id,
@@ -95,6 +109,7 @@ class AdmittedRuns:
             coins=np.unpackbits(drawn, count=lanes).astype(np.bool_),
             salt=secrets.token_bytes(SALT_BYTES),
             nonce=nonce,
+            approvals=approvals,
         )
         content = {
             "run_id": run_id,
@@ -102,6 +117,7 @@ class AdmittedRuns:
             "coins": pack_bits(run.coins),
             "salt": run.salt.hex(),
             "nonce": nonce,
+            "approvals": [_approval_to_json(each) for each in approvals],
         }
         write_durably(self._path(run_id), canonical_json(content))
         self._known[run_id] = run
@@ -116,11 +132,24 @@ def _read(path: Path, run_id: str) -> AdmittedRun:
     try:
         raw = json.loads(path.read_bytes())
         job = read_job(raw["job"].encode("ascii"))
-        coins = unpack_bits(raw["coins"], job.plan.training.lanes)
+        coins = unpack_bits(raw["coins"], job.plan.lanes)
         salt = bytes.fromhex(raw["salt"])
         nonce = str(raw["nonce"])
+        # Runs of earlier versions have none.
+        approvals = tuple(_read_approval(each) for each in raw.get("approvals", []))
     except (ValueError, KeyError, TypeError, InputError):
         raise IntegrityError(f"{path}: this file of an admitted run cannot be read") from None
     if raw["run_id"] != run_id:
         raise IntegrityError(f"{path}: this file is about another run")
-    return AdmittedRun(run_id, job, job.digest(), coins, salt, nonce)
+    return AdmittedRun(run_id, job, job.digest(), coins, salt, nonce, approvals)
+
+
+def _approval_to_json(approval: Approval) -> dict[str, object]:
+    return {"subject": asdict(approval.subject), **show_approval(approval)}
+
+
+def _read_approval(raw: dict[str, object]) -> Approval:
+    subject = raw.pop("subject")
+    if not isinstance(subject, dict):
+        raise InputError("an approval is about something")
+    return read_approval(raw, ApprovalSubject(**subject))

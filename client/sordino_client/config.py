@@ -29,6 +29,12 @@ class SiteSection(BaseModel):
         submitters: directory of public keys whose job signatures count.
         server_key: the server's public key.
         signing_key: this site's own key.
+        approvers: directory of public keys whose yes counts where the policy asks for one; absent:
+            `approvers` beside `site.toml`, and nobody where there is no such directory.
+        admin_socket: the Unix socket on which people at the site decide; absent: `admin.sock` in
+            `state`, where only the vault's own user can reach it.
+        ledger_url_file: a file, 0600, with the SQLAlchemy URL of the ledger's database; absent: a
+            SQLite file in `state`.
         cut_network: leave the network when the kernel allows it.
     """
 
@@ -42,6 +48,9 @@ class SiteSection(BaseModel):
     submitters: Path
     server_key: Path
     signing_key: Path
+    approvers: Path | None = None
+    admin_socket: Path | None = None
+    ledger_url_file: Path | None = None
     cut_network: bool = True
 
 
@@ -100,6 +109,21 @@ class SiteConfig:
     def ledger_path(self) -> Path:
         """The budget ledger's file."""
         return self.site.state / "ledger.db"
+
+    @property
+    def approvers(self) -> Path:
+        """The directory of the approvers' keys; it need not be there."""
+        return self.site.approvers or self.directory / "approvers"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The socket for people at the site."""
+        return self.site.admin_socket or self.site.state / "admin.sock"
+
+    @property
+    def audit_log_path(self) -> Path:
+        """The record of what was decided at this site."""
+        return self.site.state / "audit.log"
 
 
 def load_config(path: Path) -> SiteConfig:

@@ -98,10 +98,10 @@ def error_histogram(outputs: Outputs, labels: Labels, *, bins: int) -> Table:
 
 
 def noisy_table(exact: Table, plan: EvaluationPlan, *, noise: Noise) -> NoisyTable:
-    """The table with Gaussian noise on every cell, rounded to whole numbers.
+    """The table with discrete Gaussian noise on every cell (Canonne et al. 2020).
 
-    Satisfies what `plan.event` says, if `noise` is secure and each unit is in one cell. Counts are
-    integers and so is what leaves, so floating point has no low-order bits to leak.
+    Satisfies what `plan.event` says, if `noise` is secure and each unit is in one cell. Counts and
+    noise are integers, so floating point has no low-order bits to leak.
 
     Args:
         exact: of `plan.shape`; a sum of tables of different units is one.
@@ -111,8 +111,8 @@ def noisy_table(exact: Table, plan: EvaluationPlan, *, noise: Noise) -> NoisyTab
     Returns:
         Of `plan.shape`, possibly negative: anything that hides it would bias sums over sites.
     """
-    drawn = noise.standard_normal(exact.size).reshape(exact.shape)
-    return np.rint(exact + plan.noise_multiplier * drawn)
+    drawn = noise.discrete_gaussian(exact.size, noise_std=plan.noise_multiplier)
+    return (exact + drawn.reshape(exact.shape)).astype(np.float64)
 
 
 def _logistic(logits: Outputs) -> Outputs:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.admitted import AdmittedRun
+from sordino_client.data.site_dataset import SiteDataset
 from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table
 from sordino_client.evaluation import exact_table, noisy_table
@@ -26,26 +27,18 @@ from sordino_protocols.job import Job
 from sordino_protocols.messages import Vector
 from sordino_protocols.plan import StatisticsPlan
 from sordino_protocols.scaling import Scaling
-from sordino_protocols.schema import Schema
+
+__all__ = [
+    "Engine",
+    "SiteDataset",
+    "noisy_evaluation",
+    "noisy_feature_statistics",
+    "noisy_update",
+]
 
 # Records that go through the network together: always so many, so that what the network makes of a
 # record does not depend on how many others there are.
 _ROWS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class SiteDataset:
-    """A data set in memory.
-
-    Attributes:
-        schema: what the admin published.
-        training: records that jobs learn from.
-        heldout: records that evaluations count, and no job learns from.
-    """
-
-    schema: Schema
-    training: Table
-    heldout: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +63,7 @@ def noisy_update(
     scaling: Scaling | None,
 ) -> Vector:
     """A round of training: costs `plan.training.round_event`."""
-    plan, training = run.job.plan.training, dataset.training
+    plan, training = run.job.plan.require_training(), dataset.training
     units = Units(
         training.features,
         training.labels,

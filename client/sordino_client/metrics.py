@@ -6,7 +6,6 @@ shown to a person at the site alone. What must stay true: a metric without a cla
 """
 
 import platform
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -58,7 +57,7 @@ class SiteMetrics:
             self._refusals.labels(refusal.value)
         self._fsync = Histogram(
             "sordino_ledger_fsync_seconds",
-            "Time to put one reservation on disk.",
+            "Time the disk took for one entry of the ledger.",
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
             registry=public,
         )
@@ -82,20 +81,36 @@ class SiteMetrics:
         )
         gauge.set_function(lambda: float(length()))
 
+    def watch_policy(self, sha256: Callable[[], str | None]) -> None:
+        """Show which policy counts when somebody looks; none while there is none."""
+        self.registries[ReleaseClass.PUBLIC].register(_PolicyInfo(sha256))
+
+    def watch_people(self, *, halted: Callable[[], bool], waiting: Callable[[], int]) -> None:
+        """Show what people have to do, as it is when somebody looks."""
+        public = self.registries[ReleaseClass.PUBLIC]
+        stopped = Gauge(
+            "sordino_ledger_halted", "1 while the ledger waits to be recovered.", registry=public
+        )
+        stopped.set_function(lambda: float(halted()))
+        asked = Gauge("sordino_approvals_waiting", "Runs that wait for a person.", registry=public)
+        asked.set_function(lambda: float(waiting()))
+
+    def fsynced(self, seconds: float) -> None:
+        """Count how long the disk took for one entry of the ledger."""
+        self._fsync.observe(seconds)
+
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal."""
         self._refusals.labels(refusal.value).inc()
 
     @contextmanager
     def charging(self, dataset: str, event: Event) -> Iterator[None]:
-        """Count a charge, and time how long it takes to be on disk."""
+        """Count a charge."""
         result = "failed"
-        started = time.perf_counter()
         try:
             yield
             result = "charged"
         finally:
-            self._fsync.observe(time.perf_counter() - started)
             self._charges.labels(dataset, mechanism(event), result).inc()
 
     @contextmanager
@@ -127,4 +142,18 @@ class _Budgets(Collector):
                 ("remaining", balance.left),
             ):
                 family.add_metric([dataset, kind], value)
+        yield family
+
+
+class _PolicyInfo(Collector):
+    def __init__(self, sha256: Callable[[], str | None]) -> None:
+        self._sha256 = sha256
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "sordino_policy_info", "The policy that counts.", labels=["policy_sha256"]
+        )
+        sha256 = self._sha256()
+        if sha256 is not None:
+            family.add_metric([sha256], 1.0)
         yield family

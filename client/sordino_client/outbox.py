@@ -14,6 +14,7 @@ from pathlib import Path
 from sordino_protocols.errors import IntegrityError
 
 _DIGEST_BYTES = 32
+_SUFFIX = ".release"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
@@ -67,8 +68,21 @@ class Outbox:
             raise IntegrityError(f"the release for {run_id}/{step} is cut short")
         return Release(content[:_DIGEST_BYTES].hex(), content[_DIGEST_BYTES:])
 
+    def runs(self) -> tuple[str, ...]:
+        """Every run that something was stored for."""
+        # A person may have put something beside them.
+        names = (each.name for each in self._directory.iterdir() if each.is_dir())
+        return tuple(sorted(name for name in names if _NAME.fullmatch(name)))
+
+    def releases(self, run_id: str) -> tuple[str, ...]:
+        """The steps of a run that have a stored release."""
+        directory = self._directory / check_file_name(run_id)
+        return tuple(
+            sorted(each.name.removesuffix(_SUFFIX) for each in directory.glob(f"[!.]*{_SUFFIX}"))
+        )
+
     def _path(self, run_id: str, step: str) -> Path:
-        return self._directory / check_file_name(run_id) / f"{check_file_name(step)}.release"
+        return self._directory / check_file_name(run_id) / f"{check_file_name(step)}{_SUFFIX}"
 
 
 def check_file_name(name: str) -> str:

@@ -1,87 +1,51 @@
 """A site's policy: what the admin allows, decided before a record is looked at.
 
-Deny by default: without a policy file, or without a table for a data set, every job on it is
-refused. A job can only tighten: each rule compares what the job asks for with what the policy
-allows, and no field of a job is ever used to widen one. Rules look at declared facts alone, so a
-decision says nothing about the records. What a data set cannot serve at all, whatever the admin
-writes, is refused by `suitability`.
+Deny by default: without a policy file, without a table for a data set, or without a budget for its
+lineage, every job on it is refused. A job can only tighten: each check compares what the job asks
+for with what the policy allows, and no field of a job is ever used to widen one. Checks look at
+declared facts alone, so a decision says nothing about the records. What a data set cannot serve at
+all, whatever the admin writes, is refused by `suitability`.
 """
 
+import datetime as dt
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
-
-from sordino_protocols.files import STRICT, parse_toml, read_text
+from sordino_client.policy_file import (
+    Action,
+    BudgetRule,
+    DatasetPolicy,
+    ModelKind,
+    PolicyFile,
+    RuleSection,
+)
+from sordino_client.policy_problems import contradictions
+from sordino_client.policy_rules import Check, Request, checks, request_of
+from sordino_client.toml_positions import Place, line_numbers, line_of
+from sordino_protocols.errors import InputError
+from sordino_protocols.files import parse_toml, read_text, spell_key
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Refusal
 from sordino_protocols.pricing import Price
-from sordino_protocols.privacy import Guarantee, PrivacyUnit
+from sordino_protocols.privacy import Guarantee
 from sordino_protocols.schema import Schema
 
-ModelKind = Literal[
-    "logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph"
+__all__ = [
+    "BudgetRule",
+    "DatasetPolicy",
+    "Decision",
+    "ModelKind",
+    "Policy",
+    "PolicyFile",
+    "decide",
+    "denied",
+    "first_broken",
+    "load_policy",
+    "parse_policy",
+    "site_time",
 ]
-"""Every kind of model that a job can name."""
-
-Epsilon = Annotated[float, Field(gt=0, le=1000)]
-
-
-class BudgetRule(BaseModel):
-    """The lifetime budget of a data set: everything ever released from it, together."""
-
-    model_config = STRICT
-
-    epsilon: Epsilon
-    delta: Annotated[float, Field(gt=0, lt=0.1)]
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """The budget as a guarantee."""
-        return Guarantee(self.epsilon, self.delta)
-
-
-class DatasetPolicy(BaseModel):
-    """What is allowed on one data set: `[datasets.<name>]`.
-
-    Attributes:
-        budget: what may be spent on it, ever.
-        submitters: whose jobs are looked at.
-        kinds: kinds of jobs.
-        models: kinds of models.
-        units: privacy units of jobs; what is not the data set's own unit is refused anyway.
-        max_epsilon: of one run.
-        max_delta: of one run.
-        max_rounds: of one run.
-        min_expected_batch: declared order of magnitude times sampling rate.
-        max_clipping_norm: of any round, as far as an adaptive one may be moved too; a larger norm
-            means more noise, never less privacy.
-        max_lanes: canary lanes of one run.
-    """
-
-    model_config = STRICT
-
-    budget: BudgetRule
-    submitters: tuple[str, ...]
-    kinds: tuple[Literal["train"], ...]
-    models: tuple[ModelKind, ...]
-    units: tuple[PrivacyUnit, ...] = ("record", "entity")
-    max_epsilon: Epsilon
-    max_delta: Annotated[float, Field(gt=0, lt=0.1)]
-    max_rounds: Annotated[int, Field(ge=1)]
-    min_expected_batch: Annotated[float, Field(ge=0)]
-    max_clipping_norm: Annotated[float, Field(gt=0)] = 1e6
-    max_lanes: Annotated[int, Field(ge=0)] = 10_000
-
-
-class PolicyFile(BaseModel):
-    """`policy.toml`."""
-
-    model_config = STRICT
-
-    datasets: dict[str, DatasetPolicy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +56,28 @@ class Policy:
         source: the file's name, for explanations; not its directory.
         sha256: of the file's text; every ledger entry names it.
         file: the rules.
+        lines: where in the file each key stands.
     """
 
     source: str
     sha256: str
     file: PolicyFile
+    lines: Mapping[Place, int]
 
-    def budget(self, dataset: str) -> Guarantee | None:
-        """The lifetime budget of a data set; None where the policy does not know it."""
-        rules = self.file.datasets.get(dataset)
-        return None if rules is None else rules.budget.guarantee
+    def budget(self, lineage: str) -> Guarantee | None:
+        """The lifetime budget of a lineage; None where the policy does not know it."""
+        rule = self.file.budgets.get(lineage)
+        return None if rule is None else rule.guarantee
+
+    def budget_rule(self, lineage: str) -> str:
+        """The place of a lineage's budget, for refusals: `policy.toml:14 budgets.heart.epsilon`."""
+        return self.where("budgets", lineage, "epsilon")
+
+    def where(self, *place: int | str) -> str:
+        """File, line and key; the line of the table where the key is left to its default."""
+        line = line_of(self.lines, place)
+        number = "" if line is None else f":{line}"
+        return f"{self.source}{number} {spell_key(place)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +85,84 @@ class Decision:
     """What the policy says of a job, and by which rule.
 
     Attributes:
-        refusal: None if the job is allowed.
-        rule: file and key of the rule that decided.
+        action: "allow" it, "deny" it, or "ask" people first.
+        refusal: what the outside learns; set if and only if the job is denied.
+        rule: file, line and key of what decided; holds facts of the policy only.
         asked: what the job asks for.
         allowed: what the rule allows.
+        approvals_needed: how many people must say yes; 0 unless `action` is "ask".
+        approvers: who may; none named: everybody in the site's approvers directory.
+        expires_after_hours: how long they have.
     """
 
+    action: Action
     refusal: Refusal | None
     rule: str
     asked: str = ""
     allowed: str = ""
+    approvals_needed: int = 0
+    approvers: tuple[str, ...] = ()
+    expires_after_hours: float = 72.0
+
+    def __post_init__(self) -> None:
+        if (self.refusal is not None) != (self.action == "deny"):
+            raise ValueError("a refusal goes with a denial")
+        if (self.approvals_needed > 0) != (self.action == "ask"):
+            raise ValueError("approvals go with asking")
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the job may go on to the ledger."""
-        return self.refusal is None
+        """Whether the job may go on: to the ledger, or to the people who are asked."""
+        return self.action != "deny"
+
+
+def denied(refusal: Refusal, rule: str, asked: str = "", allowed: str = "") -> Decision:
+    """A denial."""
+    return Decision("deny", refusal, rule, asked, allowed)
 
 
 def load_policy(path: Path) -> Policy | None:
     """Read the policy; None if there is no file, and then everything is refused.
 
     Raises:
-        InputError: the file breaks the format; names file, key and expectation.
+        InputError: the file breaks the format or contradicts itself; names file, line, key and
+            expectation.
     """
-    if not path.exists():
-        return None
-    text = read_text(path)
-    return Policy(
-        source=path.name,
-        sha256=hashlib.sha256(text.encode()).hexdigest(),
-        file=parse_toml(text, PolicyFile, source=str(path)),
-    )
+    return parse_policy(read_text(path), path) if path.exists() else None
+
+
+def parse_policy(text: str, path: Path) -> Policy:
+    """A policy from its text.
+
+    Args:
+        text: the file's.
+        path: the file's, for errors, which name all of it, and for decisions, which name its end.
+
+    Raises:
+        InputError: as `load_policy`.
+    """
+    try:
+        lines = line_numbers(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    file = parse_toml(text, PolicyFile, source=str(path), lines=lines)
+    problems = contradictions(file)
+    if problems:
+        where = [f"{path}:{line_of(lines, each.place)}: {each}" for each in problems]
+        raise InputError("\n".join(where))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Policy(source=path.name, sha256=digest, file=file, lines=lines)
+
+
+def site_time(policy: Policy, now: dt.datetime) -> dt.datetime:
+    """A moment by the site's clock.
+
+    Raises:
+        ValueError: `now` says no time zone: nobody knows which moment it means.
+    """
+    if now.tzinfo is None:
+        raise ValueError("a moment without a time zone is none")
+    return now.astimezone(policy.file.clock)
 
 
 def decide(
@@ -150,72 +173,82 @@ def decide(
     submitter: str,
     site: str,
     schema: Schema | None,
+    now: dt.datetime,
 ) -> Decision:
-    """Judge a job by the site's rules; the first rule that it breaks decides."""
+    """Judge a job by the site's policy.
+
+    The first cap that it breaks denies it. Then the first rule whose terms hold decides; where
+    there are rules and none holds, it is denied.
+
+    Args:
+        policy: None denies.
+        job: what is asked for.
+        price: what it really costs.
+        submitter: who signed.
+        site: this site's name.
+        schema: the data set's, narrowed to the job's columns or whole; None if there is none.
+        now: the moment, with a time zone.
+
+    Raises:
+        InputError: the job names a column that the schema has not.
+    """
     dataset, cohort = job.file.job.dataset, job.file.cohort.sites
     if policy is None:
-        return Decision(Refusal.NO_POLICY, "policy.toml: no such file, so everything is refused")
+        return denied(Refusal.NO_POLICY, "policy.toml: no such file, so everything is refused")
     if cohort and site not in cohort:
         # The submitter signed for other sites: a server that asks here spends what nobody wanted.
-        return Decision(
-            Refusal.FORBIDDEN_BY_POLICY, "the job: cohort.sites", site, ", ".join(cohort)
-        )
+        return denied(Refusal.FORBIDDEN_BY_POLICY, "the job: cohort.sites", site, ", ".join(cohort))
     if schema is None:
-        return Decision(Refusal.UNKNOWN_DATASET, f"datasets.d: no data set {dataset!r}")
-    rules = policy.file.datasets.get(dataset)
-    if rules is None:
-        return Decision(
-            Refusal.FORBIDDEN_BY_POLICY, f"{policy.source}: no [datasets.{dataset}], so denied"
+        return denied(Refusal.UNKNOWN_DATASET, f"datasets.d: no data set {dataset!r}")
+    section = policy.file.datasets.get(dataset)
+    if section is None:
+        return _absent(policy, f"datasets.{dataset}")
+    if policy.budget(schema.lineage) is None:
+        return _absent(policy, f"budgets.{schema.lineage}")
+    at = site_time(policy, now)
+    request = request_of(job, price, submitter=submitter, schema=schema, at=at)
+    return _judge(policy, ("datasets", dataset), section, request)
+
+
+def first_broken(results: tuple[Check, ...]) -> Check | None:
+    """The first check that does not hold; None if all do."""
+    return next((each for each in results if not each.holds), None)
+
+
+def _judge(policy: Policy, place: Place, section: DatasetPolicy, request: Request) -> Decision:
+    broken = first_broken(checks(section, request))
+    if broken is not None:
+        return denied(
+            Refusal.FORBIDDEN_BY_POLICY,
+            policy.where(*place, broken.key),
+            broken.asked,
+            broken.allowed,
         )
-    for rule in _rules(rules, job, price, submitter=submitter, schema=schema):
-        if not rule.holds:
+    if not section.rules:
+        return Decision("allow", None, policy.where(*place))
+    for index, rule in enumerate(section.rules):
+        if first_broken(checks(rule, request)) is None:
+            return _by_rule(policy.where(*place, "rules", index), rule)
+    where = policy.where(*place, "rules")
+    return denied(Refusal.FORBIDDEN_BY_POLICY, f"{where}: none matches, so denied")
+
+
+def _by_rule(where: str, rule: RuleSection) -> Decision:
+    match rule.action:
+        case "allow":
+            return Decision("allow", None, where)
+        case "deny":
+            return denied(Refusal.FORBIDDEN_BY_POLICY, f"{where}.action", allowed="deny")
+        case "ask":
             return Decision(
-                Refusal.FORBIDDEN_BY_POLICY,
-                f"{policy.source}: datasets.{dataset}.{rule.key}",
-                rule.asked,
-                rule.allowed,
+                "ask",
+                None,
+                where,
+                approvals_needed=rule.approvals,
+                approvers=rule.approvers,
+                expires_after_hours=rule.expires_after_hours,
             )
-    return Decision(None, f"{policy.source}: datasets.{dataset}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    key: str
-    holds: bool
-    asked: str
-    allowed: str
-
-
-def _rules(
-    rules: DatasetPolicy, job: Job, price: Price, *, submitter: str, schema: Schema
-) -> tuple[_Rule, ...]:
-    plan = job.plan.training
-    model = job.file.model.kind
-    kind = job.file.job.kind
-    batch = plan.sampling_rate * schema.dataset.order_of_magnitude
-    return (
-        _one_of("submitters", submitter, rules.submitters),
-        _one_of("kinds", kind, rules.kinds),
-        _one_of("models", model, rules.models),
-        _one_of("units", plan.unit, rules.units),
-        _at_most("max_epsilon", price.epsilon_pld, rules.max_epsilon),
-        _at_most("max_delta", price.delta, rules.max_delta),
-        _at_most("max_rounds", plan.rounds, rules.max_rounds),
-        _at_most("max_clipping_norm", plan.largest_clipping_norm, rules.max_clipping_norm),
-        _at_most("max_lanes", plan.lanes, rules.max_lanes),
-        _Rule(
-            "min_expected_batch",
-            batch >= rules.min_expected_batch,
-            f"{batch:g}",
-            f">= {rules.min_expected_batch:g}",
-        ),
-    )
-
-
-def _one_of(key: str, asked: str, allowed: tuple[str, ...]) -> _Rule:
-    return _Rule(key, asked in allowed, asked, ", ".join(allowed) or "nobody and nothing")
-
-
-def _at_most(key: str, asked: float, allowed: float) -> _Rule:
-    # Up to the rounding of floats between machines, which is far below any epsilon that matters.
-    return _Rule(key, asked <= allowed * (1 + 1e-9), f"{asked:g}", f"<= {allowed:g}")
+def _absent(policy: Policy, table: str) -> Decision:
+    return denied(Refusal.FORBIDDEN_BY_POLICY, f"{policy.source}: no [{table}], so denied")

@@ -7,24 +7,31 @@ the outbox stores the bytes, the ledger commits, the bytes leave. A repeated req
 bytes; a changed one is refused; a crash in between leaves the cost spent and the release unmade or
 stored, never made twice.
 
-A run that was admitted goes on under the rules of its admission, with two exceptions, for the admin
-who changes the policy and restarts the vault: without a table for the data set nothing new is
-released, and no release takes what was spent past the budget as it is now.
+A run is admitted when the policy allows its job, or when the policy asks and people at the site
+said yes: that is `admission`. A run goes forward only:
+statistics, rounds, evaluation, and no step before one that was paid for already. It goes on under
+the rules of its admission, with two exceptions, for the admin who changes the policy: without a
+budget for the data set nothing new is released, and no release takes what was spent past the budget
+as it is now. A ledger that lost entries answers nothing at all until a person recovered it.
 
 Whatever goes wrong, the outside learns an enum. The reason goes to the site's own log, without any
 text that a parser or a library could have put a record into.
 """
 
+import datetime as dt
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
-from sordino_client.admitted import AdmittedRun, AdmittedRuns
-from sordino_client.ledger import Balance, Ledger
+from sordino_client.admission import Admissions, SiteState
+from sordino_client.admitted import AdmittedRun
+from sordino_client.continuity import ADMISSION, RECEIPT
+from sordino_client.judging import Rules
+from sordino_client.ledger import Balance
 from sordino_client.mechanisms import (
     Engine,
     SiteDataset,
@@ -33,15 +40,21 @@ from sordino_client.mechanisms import (
     noisy_update,
 )
 from sordino_client.metrics import SiteMetrics
-from sordino_client.outbox import Outbox, Release
-from sordino_client.policy import Decision, Policy, decide
+from sordino_client.outbox import Release
 from sordino_client.receipts import make_receipt
 from sordino_client.refusals import RefusedError, refusal_for
-from sordino_client.suitability import unsuitable
+from sordino_client.run_steps import (
+    EVALUATION,
+    STATISTICS,
+    checked_scaling,
+    require_forward,
+    round_step,
+)
 from sordino_protocols.bits import pack_bits
-from sordino_protocols.errors import InputError, IntegrityError, SordinoError
+from sordino_protocols.errors import IntegrityError, SordinoError
 from sordino_protocols.feature_statistics import measured_features
-from sordino_protocols.job import Job, SignedJob, verify_job
+from sordino_protocols.heads import SignedHead, sign_head, verify_head
+from sordino_protocols.job import Job, SignedJob
 from sordino_protocols.messages import (
     Admission,
     Admit,
@@ -49,7 +62,8 @@ from sordino_protocols.messages import (
     Evaluation,
     Inquire,
     Measure,
-    Quote,
+    Recall,
+    Recalled,
     Refusal,
     Refused,
     Reply,
@@ -57,36 +71,12 @@ from sordino_protocols.messages import (
     Settle,
     Statistics,
     Update,
-    Vector,
 )
-from sordino_protocols.models import parameter_count
-from sordino_protocols.pricing import Price, price
 from sordino_protocols.privacy import Event, Guarantee
-from sordino_protocols.scaling import Scaling, scaling_from
 from sordino_protocols.signing import Signer, TrustStore
 from sordino_protocols.wire import Opened, open_sealed, seal
 
-_STATISTICS = "statistics"
-_EVALUATION = "evaluation"
-_RECEIPT = "receipt"
-_ADMISSION = "admission"
-
-
-@dataclass(frozen=True, slots=True)
-class SiteTrust:
-    """Whose bytes count: the server's messages and the submitters' jobs."""
-
-    server: TrustStore
-    submitters: TrustStore
-
-
-@dataclass(frozen=True, slots=True)
-class SiteState:
-    """What a site remembers: all of it on disk."""
-
-    ledger: Ledger
-    outbox: Outbox
-    runs: AdmittedRuns
+_HALTED_HELP = "stop the vault, find out why, then: sordino ledger recover"
 
 
 class Site:
@@ -95,22 +85,25 @@ class Site:
     def __init__(
         self,
         signer: Signer,
-        trust: SiteTrust,
+        server: TrustStore,
+        rules: Rules,
         *,
-        policy: Policy | None,
         datasets: Mapping[str, SiteDataset],
         state: SiteState,
         engine: Engine,
         metrics: SiteMetrics,
         network_cut_off: bool,
+        now: Callable[[], dt.datetime],
     ) -> None:
         self._signer = signer
-        self._trust = trust
-        self._policy = policy
+        self._server = server
+        self._rules = rules
         self._datasets = datasets
+        self._admissions = Admissions(signer.name, state, datasets=datasets, engine=engine, now=now)
         self._ledger = state.ledger
         self._outbox = state.outbox
         self._runs = state.runs
+        self._audit_log = state.audit_log
         self._engine = engine
         self._metrics = metrics
         self._network_cut_off = network_cut_off
@@ -121,7 +114,7 @@ class Site:
         """Answer one sealed request with one sealed reply; never raises, never answers plainly."""
         run_id = ""
         try:
-            opened = open_sealed(envelope, self._trust.server)
+            opened = open_sealed(envelope, self._server)
             run_id = opened.message.run_id
             with self._lock:
                 return self._dispatch(opened)
@@ -133,27 +126,55 @@ class Site:
             place = f"{Path(where.filename).name}:{where.lineno}"
             return self._refuse(run_id, Refusal.INTERNAL, f"{type(error).__name__} at {place}")
 
+    @property
+    def rules(self) -> Rules:
+        """What the admin decided, as it counts now."""
+        return self._rules
+
+    def change_rules(self, rules: Rules) -> None:
+        """Go by other rules from the next request on. Waits for nothing: no request reads twice."""
+        self._rules = rules
+
+    def policy_sha256(self) -> str | None:
+        """Of the policy that counts; None where there is none."""
+        policy = self._rules.policy
+        return None if policy is None else policy.sha256
+
     def balances(self) -> dict[str, Balance]:
-        """The lifetime budget of every data set that the policy knows."""
-        known = {} if self._policy is None else self._policy.file.datasets
+        """The lifetime budget of every lineage that the policy knows."""
+        policy = self._rules.policy
+        known = {} if policy is None else policy.file.budgets
         return {
-            name: self._ledger.balance(name, rules.budget.guarantee)
-            for name, rules in known.items()
+            lineage: self._ledger.balance(lineage, rule.guarantee)
+            for lineage, rule in known.items()
         }
 
     def status(self) -> dict[str, object]:
         """Public facts for the site's own admin: policy, ledger, budgets."""
+        halted = self._ledger.halted
         return {
-            "policy_sha256": None if self._policy is None else self._policy.sha256,
+            "policy_sha256": self.policy_sha256(),
             "ledger_head": self._ledger.head,
             "ledger_entries": self._ledger.length,
+            "audit_log_head": self._audit_log.head,
+            "audit_log_entries": self._audit_log.length,
+            "halted": halted,
+            "help": None if halted is None else _HALTED_HELP,
             "budgets": {name: asdict(balance) for name, balance in self.balances().items()},
         }
 
+    def note_halted(self, reason: str) -> None:
+        """Tell whoever reads the logs that nothing is answered, and what to do."""
+        self._log.error("ledger_halted", reason=reason, help=_HALTED_HELP)
+        self._record("halted", "ledger", reason)
+
     def _dispatch(self, opened: Opened) -> bytes:
+        if isinstance(opened.message, Recall):
+            return self._say(self._recall(opened.message))
+        self._require_whole_ledger()
         match opened.message:
             case Inquire(run_id, signed):
-                return self._say(self._quote(run_id, signed))
+                return self._say(self._admissions.quote(run_id, signed, self._rules))
             case Admit(run_id, signed):
                 return self._admit(run_id, signed, opened.digest)
             case Measure(run_id, job_digest):
@@ -178,34 +199,36 @@ class Site:
 
         def release() -> Reply:
             vector = noisy_feature_statistics(plan, self._dataset(run.job), self._engine)
-            return Statistics(run.run_id, run.job_digest, self._ledger.head, vector)
+            return Statistics(run.run_id, run.job_digest, self._head(), vector)
 
-        return self._release(run, _STATISTICS, plan.event, digest, release)
+        return self._release(run, STATISTICS, plan.event, digest, release)
 
     def _round(self, run: AdmittedRun, request: RoundPlan, digest: str) -> bytes:
         plan, number = run.job.plan.training, request.round
-        if not 1 <= number <= plan.rounds:
+        if plan is None or not 1 <= number <= plan.rounds:
             raise RefusedError(Refusal.OUT_OF_ORDER, f"the run has no round {number}")
-        weights, scaling = self._checked(run, request.weights, request.scaling)
+        dataset = self._dataset(run.job)
+        scaling = checked_scaling(run.job, request, dataset.schema)
 
         def release() -> Reply:
             vector = noisy_update(
-                run, self._dataset(run.job), self._engine, weights=weights, scaling=scaling
+                run, dataset, self._engine, weights=request.weights, scaling=scaling
             )
-            return Update(run.run_id, run.job_digest, number, self._ledger.head, vector)
+            return Update(run.run_id, run.job_digest, number, self._head(), vector)
 
-        return self._release(run, f"round-{number}", plan.round_event, digest, release)
+        return self._release(run, round_step(number), plan.round_event, digest, release)
 
     def _evaluate(self, run: AdmittedRun, request: Evaluate, digest: str) -> bytes:
-        weights, scaling = self._checked(run, request.weights, request.scaling)
+        dataset, event = self._dataset(run.job), run.job.plan.evaluation.event
+        scaling = checked_scaling(run.job, request, dataset.schema)
 
         def release() -> Reply:
             table = noisy_evaluation(
-                run.job, self._dataset(run.job), self._engine, weights=weights, scaling=scaling
+                run.job, dataset, self._engine, weights=request.weights, scaling=scaling
             )
-            return Evaluation(run.run_id, run.job_digest, self._ledger.head, table)
+            return Evaluation(run.run_id, run.job_digest, self._head(), table)
 
-        return self._release(run, _EVALUATION, run.job.plan.evaluation.event, digest, release)
+        return self._release(run, EVALUATION, event, digest, release)
 
     def _release(
         self,
@@ -224,6 +247,7 @@ class Site:
             if stored is None or stored.sha256 != committed:
                 raise IntegrityError(f"the outbox lost or changed the release {run.run_id}/{step}")
             return stored.envelope
+        require_forward(step, self._ledger.steps(run.run_id))
         budget = self._budget(run.job)
         if budget is None:
             raise RefusedError(Refusal.FORBIDDEN_BY_POLICY, "the policy has no such data set now")
@@ -247,6 +271,9 @@ class Site:
 
     # ------------------------------------------------------------------ declared facts
 
+    def _head(self) -> SignedHead:
+        return sign_head(self._signer, length=self._ledger.length, hash=self._ledger.head)
+
     def _say(self, reply: Reply) -> bytes:
         return seal(reply, self._signer)
 
@@ -256,42 +283,28 @@ class Site:
         self._outbox.put(run.run_id, step, release)
         return release.envelope
 
-    def _quote(self, run_id: str, signed: SignedJob) -> Quote:
-        job, cost, decision = self._judge(signed)
-        budget = self._budget(job)
-        if budget is None:
-            return Quote(
-                run_id, decision.refusal, decision.rule, cost.epsilon_pld, cost.epsilon_rdp, 0.0
-            )
-        dataset = job.file.job.dataset
-        refusal, rule = decision.refusal, decision.rule
-        if refusal is None and not self._ledger.fits(dataset, job.plan.event, budget):
-            refusal, rule = Refusal.BUDGET_EXHAUSTED, f"{rule}.budget"
-        left = self._ledger.balance(dataset, budget).left
-        return Quote(run_id, refusal, rule, cost.epsilon_pld, cost.epsilon_rdp, left)
+    def _recall(self, request: Recall) -> Recalled:
+        """Whether this ledger goes on from what the server remembers of it."""
+        name, head = self._signer.name, request.remembered
+        # A head that this site never signed halts nothing.
+        verify_head(head, site=name, trust=TrustStore({name: self._signer.key.public_key()}))
+        if not self._ledger.contains(head):
+            reason = f"the server remembers entry {head.length}, and it is not here"
+            is_new = self._ledger.halted is None
+            self._ledger.halt(reason, remembered=head)
+            if is_new:
+                self.note_halted(reason)
+        self._require_whole_ledger()
+        return Recalled(request.run_id, self._head())
 
     def _admit(self, run_id: str, signed: SignedJob, digest: str) -> bytes:
         run = self._runs.get(run_id)
         if run is not None and run.job_digest != signed.digest:
             raise RefusedError(Refusal.CHANGED_REPLAY, f"{run_id} is admitted with another job")
-        if run is not None and (stored := self._stored(run, _ADMISSION, digest)) is not None:
+        if run is not None and (stored := self._stored(run, ADMISSION, digest)) is not None:
             return stored.envelope
-        job, _, decision = self._judge(signed)
-        self._check_signed_for(run_id, signed)
-        policy, budget = self._policy, self._budget(job)
-        if decision.refusal is not None or policy is None or budget is None:
-            raise RefusedError(decision.refusal or Refusal.NO_POLICY, _explain(decision))
-        dataset, event = job.file.job.dataset, job.plan.event
-        if run is None:
-            if not self._ledger.fits(dataset, event, budget):
-                raise RefusedError(Refusal.BUDGET_EXHAUSTED, f"{dataset} has too little left")
-            # Before the hold: a hold without a run could never be settled.
-            run = self._runs.add(run_id, job, nonce=signed.nonce)
-        self._ledger.hold(
-            run_id, dataset=dataset, event=event, budget=budget, policy_sha256=policy.sha256
-        )
-        self._log.info("admitted", run_id=run_id, job_digest=run.job_digest, rule=decision.rule)
-        return self._say_once(run, _ADMISSION, digest, self._admission(run))
+        run = self._admissions.admit(run_id, signed, self._rules)
+        return self._say_once(run, ADMISSION, digest, self._admission(run))
 
     def _admission(self, run: AdmittedRun) -> Admission:
         schema = self._dataset(run.job).schema
@@ -305,52 +318,41 @@ class Site:
             measured="" if measured is None else pack_bits(measured),
             label_scale=schema.label_scale,
             coins_commitment=run.commitment(self._signer.name),
-            ledger_head=self._ledger.head,
+            ledger_head=self._head(),
         )
 
     def _settle(self, run: AdmittedRun, digest: str) -> bytes:
-        stored = self._stored(run, _RECEIPT, digest)
+        stored = self._stored(run, RECEIPT, digest)
         if stored is not None:
             return stored.envelope
         # From here on no round is answered with anything new, so the coins may be opened.
         self._ledger.settle(run.run_id)
         self._log.info("settled", run_id=run.run_id)
+        self._record("settled", run.run_id, "the server ended the run")
         receipt = make_receipt(
             run,
             self._ledger,
             budget=self._budget(run.job),
             network_cut_off=self._network_cut_off,
+            ledger_head=self._head(),
         )
-        return self._say_once(run, _RECEIPT, digest, receipt)
+        return self._say_once(run, RECEIPT, digest, receipt)
+
+    def _record(self, action: str, what: str, reason: str) -> None:
+        self._audit_log.record(
+            actor="vault" if action == "halted" else "server",
+            action=action,
+            object=what,
+            decision="",
+            reason=reason,
+            policy_sha256=self.policy_sha256(),
+        )
 
     # ------------------------------------------------------------------ checks
 
-    def _judge(self, signed: SignedJob) -> tuple[Job, Price, Decision]:
-        job = verify_job(signed, self._trust.submitters)
-        try:
-            cost = price(job)
-        except InputError as error:
-            raise RefusedError(Refusal.UNPRICEABLE, str(error)) from None
-        dataset = self._datasets.get(job.file.job.dataset)
-        schema = None if dataset is None else dataset.schema
-        decision = decide(
-            self._policy,
-            job,
-            cost,
-            submitter=signed.submitter,
-            site=self._signer.name,
-            schema=schema,
-        )
-        if schema is not None and decision.is_allowed:
-            decision = unsuitable(job, schema, self._engine) or decision
-        return job, cost, decision
-
-    def _check_signed_for(self, run_id: str, signed: SignedJob) -> None:
-        """A signature is good for what it says, and for one run: a server cannot spend it twice."""
-        if signed.purpose != "train":
-            raise RefusedError(Refusal.UNAUTHENTICATED, "the job was signed to be priced only")
-        if self._runs.run_of(signed.nonce) not in (None, run_id):
-            raise RefusedError(Refusal.CHANGED_REPLAY, "the signature was used for another run")
+    def _require_whole_ledger(self) -> None:
+        if self._ledger.halted is not None:
+            raise IntegrityError(f"the ledger is halted: {self._ledger.halted}; {_HALTED_HELP}")
 
     def _admitted(self, run_id: str, job_digest: str) -> AdmittedRun:
         run = self._runs.get(run_id)
@@ -360,32 +362,16 @@ class Site:
             raise RefusedError(Refusal.CHANGED_REPLAY, f"{run_id} is admitted with another job")
         return run
 
-    def _checked(
-        self, run: AdmittedRun, weights: Vector, scaling: Vector
-    ) -> tuple[Vector, Scaling | None]:
-        """Weights and scaling, if their shapes are the run's; `wire` saw that they are finite."""
-        plan, features = run.job.plan, self._dataset(run.job).schema.feature_count
-        size = parameter_count(run.job.file.model, features) + plan.training.extra_coordinates
-        scaled = 0 if plan.statistics is None else 2 * features
-        if weights.shape != (size,) or scaling.shape != (scaled,):
-            reason = f"weights and scaling must have shapes ({size},) and ({scaled},)"
-            raise RefusedError(Refusal.WRONG_SHAPE, reason)
-        return weights, scaling_from(scaling) if scaled else None
-
     def _budget(self, job: Job) -> Guarantee | None:
-        return None if self._policy is None else self._policy.budget(job.file.job.dataset)
+        return self._admissions.budget(job, self._rules)
 
     def _dataset(self, job: Job) -> SiteDataset:
         dataset = self._datasets.get(job.file.job.dataset)
         if dataset is None:
             raise RefusedError(Refusal.UNKNOWN_DATASET, "the data set is no longer here")
-        return dataset
+        return dataset.narrowed(job.file.job.columns)
 
     def _refuse(self, run_id: str, refusal: Refusal, reason: str) -> bytes:
         self._metrics.refused(refusal)
         self._log.warning("refused", run_id=run_id, refusal=refusal.value, reason=reason)
         return seal(Refused(run_id, refusal), self._signer)
-
-
-def _explain(decision: Decision) -> str:
-    return f"{decision.rule}: asked {decision.asked or '-'}, allowed {decision.allowed or '-'}"

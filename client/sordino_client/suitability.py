@@ -14,7 +14,9 @@ import numpy as np
 
 from sordino_client.entities import Entities
 from sordino_client.mechanisms import Engine
-from sordino_client.policy import Decision
+from sordino_client.policy import Decision, denied
+from sordino_client.training.clipping import network_for
+from sordino_client.training.processor import single_threaded
 from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
 from sordino_protocols.errors import InputError
@@ -22,10 +24,12 @@ from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Refusal
 from sordino_protocols.models import architecture_of, parameter_count
-from sordino_protocols.plan import LossName
+from sordino_protocols.plan import LossName, TrainingPlan
 from sordino_protocols.schema import Schema, Task
 from sordino_protocols.weighted import Embedding
 
+# Enough for one row to be compared with another.
+_TRIED_ROWS = 2
 _LOSSES: Mapping[Task, LossName] = MappingProxyType(
     {"binary": "binary", "classes": "cross_entropy", "number": "squared"}
 )
@@ -47,12 +51,12 @@ def _reasons(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
 
 
 def _of_unit(job: Job, schema: Schema) -> Iterator[Decision]:
-    training, declared = job.plan.training, schema.dataset
+    asked, declared, training = job.plan.evaluation.unit, schema.dataset, job.plan.training
     unit = "record" if declared.unit is None else "entity"
-    if training.unit != unit:
-        yield Decision(Refusal.FORBIDDEN_BY_POLICY, "the schema: dataset.unit", training.unit, unit)
-    if training.records_per_unit > declared.max_records_per_unit:
-        yield Decision(
+    if asked != unit:
+        yield denied(Refusal.FORBIDDEN_BY_POLICY, "the schema: dataset.unit", asked, unit)
+    if training is not None and training.records_per_unit > declared.max_records_per_unit:
+        yield denied(
             Refusal.FORBIDDEN_BY_POLICY,
             "the schema: dataset.max_records_per_unit",
             f"{training.records_per_unit}",
@@ -61,13 +65,13 @@ def _of_unit(job: Job, schema: Schema) -> Iterator[Decision]:
 
 
 def _of_task(job: Job, schema: Schema) -> Iterator[Decision]:
-    training = job.plan.training
+    asked = job.plan.evaluation.loss
     loss, outputs = _LOSSES[schema.task], job.file.model.outputs
-    if (training.loss, outputs) != (loss, schema.outputs):
-        yield Decision(
+    if (asked, outputs) != (loss, schema.outputs):
+        yield denied(
             Refusal.WRONG_TASK,
             "the schema: roles.task",
-            f"loss {training.loss} of {outputs} outputs",
+            f"loss {asked} of {outputs} outputs",
             f"loss {loss} of {schema.outputs} outputs",
         )
 
@@ -75,19 +79,20 @@ def _of_task(job: Job, schema: Schema) -> Iterator[Decision]:
 def _of_features(job: Job, schema: Schema) -> Iterator[Decision]:
     has_tokens = schema.vocabulary is not None
     if job.plan.statistics is not None and not measured_features(schema).any():
-        yield Decision(
+        yield denied(
             Refusal.WRONG_TASK, "the job: statistics", "statistics", "features that are numbers"
         )
-    augmentation = job.plan.training.augmentation
+    training = job.plan.training
+    augmentation = None if training is None else training.augmentation
     if augmentation is not None and math.prod(augmentation.image) != schema.feature_count:
-        yield Decision(
+        yield denied(
             Refusal.WRONG_TASK,
             "the job: training.augmentation.image",
             f"{math.prod(augmentation.image)} features",
             f"{schema.feature_count} features",
         )
     if augmentation is not None and has_tokens:
-        yield Decision(Refusal.WRONG_TASK, "the job: training.augmentation", "images", "tokens")
+        yield denied(Refusal.WRONG_TASK, "the job: training.augmentation", "images", "tokens")
 
 
 def _of_model(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
@@ -96,26 +101,37 @@ def _of_model(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
         steps = architecture_of(job.file.model, schema.feature_count).steps
         reads_tokens = any(isinstance(step.operation, Embedding) for step in steps)
         if reads_tokens != has_tokens:
-            yield Decision(
+            yield denied(
                 Refusal.WRONG_TASK,
                 "the schema: columns",
                 "a model of tokens" if reads_tokens else "a model of numbers",
                 "tokens" if has_tokens else "numbers",
             )
-        _take_a_step(job, schema, engine)
+        _try_the_network(job, schema, engine)
     except InputError as error:
-        yield Decision(
+        yield denied(
             Refusal.UNTRAINABLE, "the job: model", str(error), "a model that fits the features"
         )
 
 
-def _take_a_step(job: Job, schema: Schema, engine: Engine) -> None:
-    """Train on one made-up unit, as large as a unit can be, and forget it.
+def _try_the_network(job: Job, schema: Schema, engine: Engine) -> None:
+    """Build the network, and take a step with it if the job trains.
 
     Raises:
-        InputError: the engine cannot train this model, or not in this way.
+        InputError: the engine cannot train or run this model, or not in this way.
     """
-    plan = replace(job.plan.training, sampling_rate=1.0, local_steps=1, lanes=0)
+    if job.plan.training is not None:
+        _take_a_step(job, job.plan.training, schema, engine)
+        return
+    loss, features = job.plan.evaluation.loss, schema.feature_count
+    network = network_for(job.file.model, features, loss, performance=engine.performance)
+    with single_threaded():
+        network.check_outputs(_TRIED_ROWS)
+
+
+def _take_a_step(job: Job, training: TrainingPlan, schema: Schema, engine: Engine) -> None:
+    """Train on one made-up unit, as large as a unit can be, and forget it."""
+    plan = replace(training, sampling_rate=1.0, local_steps=1, lanes=0)
     rows, features = plan.records_per_unit, schema.feature_count
     everything = Entities(np.arange(rows), np.array([0, rows]))
     size = parameter_count(job.file.model, features) + plan.thresholds

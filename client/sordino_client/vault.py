@@ -7,33 +7,41 @@ says is trusted no more than what the network says.
 
 import datetime as dt
 import json
-import secrets
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import structlog
 
+from sordino_client.admin_service import AdminService
+from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
+from sordino_client.approval_desk import ApprovalDesk
+from sordino_client.approvals import Approvals
+from sordino_client.audit_log import AuditLog
 from sordino_client.config import SiteConfig, TrainingSection
-from sordino_client.data.connectors import load_table
-from sordino_client.data.declaration import read_dataset
+from sordino_client.continuity import open_ledger
+from sordino_client.data.loading import load_datasets
+from sordino_client.data.remote_tables import RemoteTables
 from sordino_client.data.storage import Spill
-from sordino_client.data.table import split
-from sordino_client.ledger import Ledger
+from sordino_client.ledger_location import ledger_location
 from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.metrics import ReleaseClass, SiteMetrics
-from sordino_client.outbox import Outbox, write_durably
-from sordino_client.policy import load_policy
-from sordino_client.site import Site, SiteState, SiteTrust
+from sordino_client.outbox import Outbox
+from sordino_client.reader import Reader
+from sordino_client.reload import Reloader, read_rules
+from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
+from sordino_client.watching import watch_site
 from sordino_protocols.daemons import wait_until_told
-from sordino_protocols.errors import InputError, IntegrityError
-from sordino_protocols.signing import TrustStore, load_public_key, load_signer, load_trust
+from sordino_protocols.errors import InputError
+from sordino_protocols.signing import TrustStore, load_public_key, load_signer
 from sordino_protocols.site_pb2 import (
     MetricsReply,
     MetricsRequest,
@@ -41,42 +49,88 @@ from sordino_protocols.site_pb2 import (
     StatusReply,
     StatusRequest,
 )
-from sordino_protocols.site_pb2_grpc import VaultServicer, add_VaultServicer_to_server
+from sordino_protocols.site_pb2_grpc import (
+    VaultServicer,
+    add_AdminServicer_to_server,
+    add_VaultServicer_to_server,
+)
 
-_SPLIT_KEY_BYTES = 32
 _WORKERS = 4
+_LONGEST_SOCKET_PATH = 107
 
 
-def run_vault(config: SiteConfig, stop: threading.Event, *, network_cut_off: bool) -> None:
+def run_vault(
+    config: SiteConfig,
+    stop: threading.Event,
+    *,
+    network_cut_off: bool,
+    reader: Reader | None = None,
+) -> None:
     """Serve until `stop` is set.
+
+    Args:
+        config: of the site.
+        stop: set when the vault shall end.
+        network_cut_off: whether this process is.
+        reader: reads sources that this process cannot reach; gone before anything is served.
 
     Raises:
         InputError: policy, data set or key files are wrong; names the file and the fix.
         IntegrityError: the ledger does not hold together; nothing is served.
     """
     log = structlog.get_logger(component="vault", site=config.site.name)
-    service = _open_service(config, network_cut_off=network_cut_off)
+    remote = None if reader is None else RemoteTables(reader, stop=stop)
+    services = _open_services(config, network_cut_off=network_cut_off, remote=remote)
     server = grpc.server(ThreadPoolExecutor(_WORKERS), options=MESSAGE_SIZE_OPTIONS)
-    add_VaultServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
-    config.site.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.site.socket.unlink(missing_ok=True)
-    _bind(server, config.site.socket)
-    server.start()
-    config.site.socket.chmod(0o660)
+    add_VaultServicer_to_server(services.vault, server)  # type: ignore[no-untyped-call]  # generated
+    admin = grpc.server(ThreadPoolExecutor(1))
+    add_AdminServicer_to_server(services.admin, admin)  # type: ignore[no-untyped-call]  # generated
+    _start(server, config.site.socket, key="site.socket")
+    if has_admin := _has_admin_socket(config):
+        _start(admin, config.admin_socket, key="site.admin_socket")
+    else:
+        log.warning("no_admin_socket", help="name a shorter path as site.admin_socket")
     log.info("ready", network_cut_off=network_cut_off)
-    wait_until_told(stop)
+    wait_until_told(stop, on_hangup=services.reloader.reload)
+    if has_admin:
+        admin.stop(grace=1).wait()
     server.stop(grace=5).wait()
     log.info("stopped")
 
 
-def _bind(server: grpc.Server, socket: Path) -> None:
+def _has_admin_socket(config: SiteConfig) -> bool:
+    """Nobody chose the default path: a state directory that is deep must not stop the vault."""
+    is_short = len(os.fsencode(config.admin_socket)) <= _LONGEST_SOCKET_PATH
+    return is_short or config.site.admin_socket is not None
+
+
+def _start(server: grpc.Server, socket: Path, *, key: str) -> None:
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
     try:
         server.add_insecure_port(f"unix:{socket}")
     except RuntimeError:
         raise InputError(
-            f"{socket}: no socket can be made here; site.socket must be a path of at most 107 bytes"
-            " in a directory that the vault may write to"
+            f"{socket}: no socket can be made here; {key} must be a path of at most"
+            f" {_LONGEST_SOCKET_PATH} bytes in a directory that the vault may write to"
         ) from None
+    server.start()
+    socket.chmod(0o660)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFacts:
+    """What a vault is.
+
+    Attributes:
+        name: the site's.
+        datasets: what it serves.
+        network_cut_off: whether the kernel cut it off from every network.
+    """
+
+    name: str
+    datasets: Mapping[str, SiteDataset]
+    network_cut_off: bool
 
 
 class VaultService(VaultServicer):
@@ -86,34 +140,36 @@ class VaultService(VaultServicer):
         self,
         site: Site,
         metrics: SiteMetrics,
-        *,
-        name: str,
-        datasets: Mapping[str, SiteDataset],
-        network_cut_off: bool,
+        facts: VaultFacts,
+        desk: ApprovalDesk,
+        reloader: Reloader,
     ) -> None:
         self._site = site
         self._metrics = metrics
-        self._name = name
-        self._datasets = datasets
-        self._network_cut_off = network_cut_off
+        self._facts = facts
+        self._desk = desk
+        self._reloader = reloader
 
     def Answer(self, request: Sealed, _: grpc.ServicerContext) -> Sealed:  # noqa: N802
         """Answer one envelope with one envelope."""
         return Sealed(envelope=self._site.answer(request.envelope))
 
     def Status(self, _: StatusRequest, __: grpc.ServicerContext) -> StatusReply:  # noqa: N802
-        """Public facts: data sets by schema, budgets, the ledger's head."""
+        """Public facts: data sets by schema, budgets, the ledger's head, what people must do."""
         facts = {
-            "site": self._name,
-            "network_cut_off": self._network_cut_off,
+            "site": self._facts.name,
+            "network_cut_off": self._facts.network_cut_off,
             "datasets": {
                 name: {
+                    "lineage": each.schema.lineage,
                     "schema_sha256": each.schema.digest(),
                     "order_of_magnitude": each.schema.dataset.order_of_magnitude,
                     "feature_count": each.schema.feature_count,
                 }
-                for name, each in self._datasets.items()
+                for name, each in self._facts.datasets.items()
             },
+            "approvals_waiting": self._desk.waiting(),
+            "rules_problem": self._reloader.problem,
             **self._site.status(),
         }
         return StatusReply(json=json.dumps(facts))
@@ -123,38 +179,56 @@ class VaultService(VaultServicer):
         return MetricsReply(text=self._metrics.text((ReleaseClass.PUBLIC, ReleaseClass.DP)))
 
 
-def _open_service(config: SiteConfig, *, network_cut_off: bool) -> VaultService:
-    section = config.site
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """What a vault serves, and what it does when it is told to read its rules again."""
+
+    vault: VaultService
+    admin: AdminService
+    reloader: Reloader
+
+
+def _open_services(
+    config: SiteConfig, *, network_cut_off: bool, remote: RemoteTables | None
+) -> _Services:
+    section, rules = config.site, read_rules(config)
     section.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ledger = Ledger(config.ledger_path, now=lambda: dt.datetime.now(dt.UTC))
+    metrics, outbox = SiteMetrics(), Outbox(section.state / "outbox")
+    ledger = open_ledger(ledger_location(config), outbox, now=_now, observe_fsync=metrics.fsynced)
+    signer = load_signer(section.signing_key, section.name)
     server_key = load_public_key(section.server_key)
-    metrics = SiteMetrics()
-    datasets = _load_datasets(
-        section.datasets, section.state / "split.key", spill=Spill(section.state)
+    datasets = load_datasets(
+        section.datasets,
+        section.state / "split.key",
+        spill=Spill(section.state),
+        remote=remote,
     )
+    for name, each in datasets.items():
+        ledger.link(dataset=name, lineage=each.schema.lineage)
+    runs = AdmittedRuns(section.state / "runs")
+    audit_log = AuditLog(config.audit_log_path, now=_now)
+    approvals = Approvals(section.state / "approvals", site=section.name, now=_now)
     site = Site(
-        load_signer(section.signing_key, section.name),
-        SiteTrust(
-            server=TrustStore({section.server_key.stem: server_key}),
-            submitters=load_trust(section.submitters),
-        ),
-        policy=load_policy(section.policy),
+        signer,
+        TrustStore({section.server_key.stem: server_key}),
+        rules,
         datasets=datasets,
-        state=SiteState(
-            ledger, Outbox(section.state / "outbox"), AdmittedRuns(section.state / "runs")
-        ),
+        state=SiteState(ledger, outbox, runs, approvals, audit_log),
         engine=_engine(config.training),
         metrics=metrics,
         network_cut_off=network_cut_off,
+        now=_now,
     )
-    metrics.watch_ledger(lambda: ledger.length)
-    metrics.watch_budgets(site.balances)
-    return VaultService(
-        site,
-        metrics,
-        name=section.name,
-        datasets=datasets,
-        network_cut_off=network_cut_off,
+    if ledger.halted is not None:
+        site.note_halted(ledger.halted)
+    reloader = Reloader(config, site, audit_log)
+    desk = ApprovalDesk(approvals, runs, ledger, datasets, audit_log, lambda: site.rules)
+    watch_site(metrics, site, ledger, desk)
+    facts = VaultFacts(section.name, datasets, network_cut_off)
+    return _Services(
+        VaultService(site, metrics, facts, desk, reloader),
+        AdminService(desk, site=section.name),
+        reloader,
     )
 
 
@@ -168,30 +242,5 @@ def _engine(section: TrainingSection) -> Engine:
     return Engine(SecureNoise(), performance)
 
 
-def _load_datasets(directory: Path, key_file: Path, *, spill: Spill) -> dict[str, SiteDataset]:
-    key = split_key(key_file)
-    loaded: dict[str, SiteDataset] = {}
-    for path in sorted(directory.glob("*.toml")):
-        file = read_dataset(path)
-        facts = file.public.dataset
-        if facts.name in loaded:
-            raise InputError(f"{path}: data set {facts.name!r} is declared twice in {directory}")
-        training, heldout = split(
-            load_table(file, spill=spill), fraction=facts.holdout_fraction, key=key, spill=spill
-        )
-        loaded[facts.name] = SiteDataset(file.public, training, heldout)
-    return loaded
-
-
-def split_key(path: Path) -> bytes:
-    """The secret that decides which records are held out; made once, kept for ever.
-
-    Raises:
-        IntegrityError: the file is not what was written.
-    """
-    if not path.exists():
-        write_durably(path, secrets.token_bytes(_SPLIT_KEY_BYTES))
-    key = path.read_bytes()
-    if len(key) != _SPLIT_KEY_BYTES:
-        raise IntegrityError(f"{path}: expected {_SPLIT_KEY_BYTES} bytes; restore it from a backup")
-    return key
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,6 +1,8 @@
 """Start a vault: `python -m sordino_client.vault_process site.toml`.
 
 The network goes first, while the process has one thread and has imported nothing that could use it.
+Only where a data set lies in a database or an object store, a reader is started before: it keeps
+the network, hands over the declared columns through a pipe, and has ended before the vault serves.
 """
 
 import sys
@@ -10,21 +12,28 @@ from pathlib import Path
 
 from sordino_client.config import load_config
 from sordino_client.isolation import cut_network
+from sordino_client.reader import start_reader
 from sordino_protocols.daemons import run_daemon
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the vault of the site whose `site.toml` is the only argument, until SIGTERM or SIGINT."""
-    return run_daemon(arguments, "python -m sordino_client.vault_process site.toml", _serve)
+    usage = "python -m sordino_client.vault_process site.toml"
+    return run_daemon(arguments, usage, _serve, reads_again=True)
 
 
 def _serve(path: Path, stop: threading.Event) -> None:
     config = load_config(path)
-    network_cut_off = config.site.cut_network and cut_network()
-    # Not before the network is gone.
-    from sordino_client.vault import run_vault  # noqa: PLC0415
+    reader = start_reader(config.site.datasets)
+    try:
+        network_cut_off = config.site.cut_network and cut_network()
+        # Not before the network is gone.
+        from sordino_client.vault import run_vault  # noqa: PLC0415
 
-    run_vault(config, stop, network_cut_off=network_cut_off)
+        run_vault(config, stop, network_cut_off=network_cut_off, reader=reader)
+    finally:
+        if reader is not None:
+            reader.end()
 
 
 if __name__ == "__main__":

@@ -262,6 +262,7 @@ class LocalFederation:
             name = "{site.name}"
             state = "state"
             socket = "{self._socket(site.name)}"
+            admin_socket = "{self._sockets / f"{site.name}-admin.sock"}"
             policy = "policy.toml"
             datasets = "datasets.d"
             submitters = "submitters"

@@ -1,9 +1,11 @@
 """`sordino site run`: vault and link as two processes, restarted when they end.
 
-For one machine and one user. In production they are two services with two users.
+For one machine and one user. In production they are two services with two users. SIGHUP goes on to
+the vault, which reads its policy and keys again.
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,11 +31,16 @@ def run_site(config: Path) -> None:
     log = structlog.get_logger(component="site", site=site.site.name)
     logs = site.site.state / "logs"
     pauses = dict.fromkeys(_MODULES, _LOOK_SECONDS)
+    hangups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     with Supervisor() as supervisor:
         children = {name: _start(supervisor, name, config, logs) for name in _MODULES}
         log.info("started", logs=str(logs))
         while True:
             time.sleep(_LOOK_SECONDS)
+            if hangups and supervisor.is_running(children["vault"]):
+                hangups.clear()
+                os.kill(children["vault"].pid, signal.SIGHUP)
             for name, child in children.items():
                 if not supervisor.is_running(child):
                     log.warning("restarting", process=name, log=str(child.log))

@@ -44,11 +44,23 @@ def read_toml(path: Path, model: type[Model]) -> Model:
     return parse_toml(read_text(path), model, source=str(path))
 
 
-def parse_toml(text: str, model: type[Model], *, source: str) -> Model:
+def parse_toml(
+    text: str,
+    model: type[Model],
+    *,
+    source: str,
+    lines: Mapping[Location, int] | None = None,
+) -> Model:
     """Read TOML text into `model`; errors call it `source`.
 
     An integer is accepted where a float is expected, and what TOML cannot spell is read from what
     it can: tuples from arrays; paths, enums from strings. Nothing else is converted.
+
+    Args:
+        text: the file's.
+        model: what it must be.
+        source: the file's name.
+        lines: where its keys stand, for errors that say it.
 
     Raises:
         InputError: not TOML, or it breaks the model. One line a problem: file, key, expectation,
@@ -56,14 +68,18 @@ def parse_toml(text: str, model: type[Model], *, source: str) -> Model:
     """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        _require_finite(raw, source, (), lines or {})
+        spelled = json.dumps(raw, default=_spell_date)
+    except RecursionError:
+        raise InputError(f"{source}: not valid TOML for us: nested too deeply") from None
+    except ValueError as error:  # tomllib's own, and Python's of a number with 5,000 digits
         raise InputError(f"{source}: not valid TOML: {error}") from None
-    _require_finite(raw, source, ())
     try:
         # JSON mode is as strict as Python's but for tuples, paths and enums.
-        return model.model_validate_json(json.dumps(raw, default=_spell_date), strict=True)
+        return model.model_validate_json(spelled, strict=True)
     except ValidationError as error:
-        raise InputError(_describe(error.errors(include_input=False), model, source)) from None
+        problems = error.errors(include_input=False)
+        raise InputError(_describe(problems, model, source, lines or {})) from None
 
 
 def with_absolute_paths(section: Model, directory: Path) -> Model:
@@ -130,16 +146,27 @@ def _write_new(path: Path, content: bytes, *, mode: int, directory_mode: int) ->
         os.fsync(file.fileno())
 
 
-def _require_finite(value: object, source: str, location: Location) -> None:
+def spell_key(location: Location) -> str:
+    """A key as a person writes it: `datasets.heart.rules[2].max_epsilon`."""
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.removeprefix(".") or "(whole file)"
+
+
+def _require_finite(
+    value: object, source: str, location: Location, lines: Mapping[Location, int]
+) -> None:
     match value:
         case dict():
             for key, each in value.items():
-                _require_finite(each, source, (*location, key))
+                _require_finite(each, source, (*location, key), lines)
         case list():
             for index, each in enumerate(value):
-                _require_finite(each, source, (*location, index))
+                _require_finite(each, source, (*location, index), lines)
         case float() if not math.isfinite(value):
-            raise InputError(f"{source}: {_spell(location)}: must be finite, not nan or inf")
+            where = f"{source}{_line(location, lines)}"
+            raise InputError(f"{where}: {spell_key(location)}: must be finite, not nan or inf")
         case _:
             pass
 
@@ -150,31 +177,56 @@ def _spell_date(value: object) -> str:
     raise TypeError(f"TOML has no {type(value).__name__}")
 
 
-def _describe(problems: Sequence[ErrorDetails], model: type[BaseModel], source: str) -> str:
-    lines = [f"{source}: {_describe_one(each, model)}" for each in problems[:_SHOWN_PROBLEMS]]
+def _describe(
+    problems: Sequence[ErrorDetails],
+    model: type[BaseModel],
+    source: str,
+    lines: Mapping[Location, int],
+) -> str:
+    texts = [_describe_one(each, model, source, lines) for each in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"{source}: and {len(problems) - _SHOWN_PROBLEMS} more")
-    return "\n".join(lines)
+        texts.append(f"{source}: and {len(problems) - _SHOWN_PROBLEMS} more")
+    return "\n".join(texts)
 
 
-def _describe_one(problem: ErrorDetails, model: type[BaseModel]) -> str:
+def _line(location: Location, lines: Mapping[Location, int]) -> str:
+    """The line of a key, or of the nearest table around it."""
+    while location and location not in lines:
+        location = location[:-1]
+    return f":{lines[location]}" if location else ""
+
+
+def _describe_one(
+    problem: ErrorDetails, model: type[BaseModel], source: str, lines: Mapping[Location, int]
+) -> str:
+    location, text = _explain(problem, model)
+    return f"{source}{_line(location, lines)}: {text}"
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[Location, str]:
+    """Where in the file a problem is, and key and expectation."""
+    if problem["type"] == "extra_forbidden":
+        # The last step is what a person wrote, whatever label it may look like.
+        *around, unknown = problem["loc"]
+        before, places = _resolve(tuple(around), model)
+        location = (*before, unknown)
+        near = _suggest(str(unknown), list(_fields(places)))
+        return location, f"{spell_key(location)}: unknown key; {near}"
     location, places = _resolve(problem["loc"], model)
-    key = _spell(location)
+    key = spell_key(location)
     match problem["type"]:
         case "missing":
-            return f"{key}: missing; this key is required"
-        case "extra_forbidden":
-            return f"{key}: unknown key; {_suggest(str(location[-1]), list(_fields(places)))}"
+            return location, f"{key}: missing; this key is required"
         case "union_tag_invalid" | "union_tag_not_found":
             # A key, or a function of ours that reads it and is called `_kind` after it.
             tag = problem.get("ctx", {})["discriminator"].strip("'_()")
             values = ", ".join(repr(value) for place in places for value in _tags(place, tag))
-            return f"{_spell((*location, tag))}: must be one of {values}"
+            return location, f"{spell_key((*location, tag))}: must be one of {values}"
         case "value_error":
-            return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+            return location, f"{key}: {problem['msg'].removeprefix('Value error, ')}"
         case _:
             message = problem["msg"].removeprefix("Input ")
-            return f"{key}: {message[:1].lower()}{message[1:]}"
+            return location, f"{key}: {message[:1].lower()}{message[1:]}"
 
 
 def _suggest(key: str, known: Sequence[str]) -> str:
@@ -182,18 +234,8 @@ def _suggest(key: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
-def _spell(location: Location) -> str:
-    text = ""
-    for step in location:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return text.removeprefix(".") or "(whole file)"
-
-
 def _resolve(location: Location, model: type[BaseModel]) -> tuple[Location, Sequence[object]]:
-    """The location without pydantic's labels of union members, and the types it leads to.
-
-    An unknown key leads to the types that it stands in.
-    """
+    """The location without pydantic's labels of union members, and the types it leads to."""
     path: list[int | str] = []
     here: Sequence[object] = [model]
     for step in location:

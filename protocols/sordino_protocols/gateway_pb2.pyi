@@ -5,18 +5,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("body", "submitter", "signature", "purpose", "nonce")
+    __slots__ = ("body", "submitter", "signature", "purpose", "nonce", "content")
     BODY_FIELD_NUMBER: _ClassVar[int]
     SUBMITTER_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     body: bytes
     submitter: str
     signature: bytes
     purpose: str
     nonce: str
-    def __init__(self, body: _Optional[bytes] = ..., submitter: _Optional[str] = ..., signature: _Optional[bytes] = ..., purpose: _Optional[str] = ..., nonce: _Optional[str] = ...) -> None: ...
+    content: bytes
+    def __init__(self, body: _Optional[bytes] = ..., submitter: _Optional[str] = ..., signature: _Optional[bytes] = ..., purpose: _Optional[str] = ..., nonce: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("run_id",)

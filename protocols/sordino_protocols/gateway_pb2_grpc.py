@@ -39,6 +39,11 @@ class GatewayStub:
                 request_serializer=sordino__protocols_dot_gateway__pb2.SubmitRequest.SerializeToString,
                 response_deserializer=sordino__protocols_dot_gateway__pb2.SubmitReply.FromString,
                 _registered_method=True)
+        self.SubmitModel = channel.stream_unary(
+                '/sordino.gateway.v1.Gateway/SubmitModel',
+                request_serializer=sordino__protocols_dot_gateway__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=sordino__protocols_dot_gateway__pb2.SubmitReply.FromString,
+                _registered_method=True)
         self.Sites = channel.unary_unary(
                 '/sordino.gateway.v1.Gateway/Sites',
                 request_serializer=sordino__protocols_dot_gateway__pb2.SitesRequest.SerializeToString,
@@ -71,6 +76,14 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SubmitModel(self, request_iterator, context):
+        """Queues a signed validation with the model that it is of: first the job, then the model's file
+        in pieces, each in `content` alone. Queued only if it is the model that the job names by digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Sites(self, request, context):
         """Every enrolled site, and whether it is connected.
         """
@@ -93,7 +106,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Fetch(self, request, context):
-        """A file that a finished run left: "model.safetensors", "statement.json".
+        """A file that a finished run left: "model.safetensors", "statement.json", "certificate.json".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +117,11 @@ def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
+                    request_deserializer=sordino__protocols_dot_gateway__pb2.SubmitRequest.FromString,
+                    response_serializer=sordino__protocols_dot_gateway__pb2.SubmitReply.SerializeToString,
+            ),
+            'SubmitModel': grpc.stream_unary_rpc_method_handler(
+                    servicer.SubmitModel,
                     request_deserializer=sordino__protocols_dot_gateway__pb2.SubmitRequest.FromString,
                     response_serializer=sordino__protocols_dot_gateway__pb2.SubmitReply.SerializeToString,
             ),
@@ -153,6 +171,33 @@ class Gateway:
             request,
             target,
             '/sordino.gateway.v1.Gateway/Submit',
+            sordino__protocols_dot_gateway__pb2.SubmitRequest.SerializeToString,
+            sordino__protocols_dot_gateway__pb2.SubmitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sordino.gateway.v1.Gateway/SubmitModel',
             sordino__protocols_dot_gateway__pb2.SubmitRequest.SerializeToString,
             sordino__protocols_dot_gateway__pb2.SubmitReply.FromString,
             options,

@@ -15,50 +15,67 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sordino_protocols.clipping import ClippingRule, FlatClipping, PerLayerClipping
-from sordino_protocols.errors import PeerError
-from sordino_protocols.local_training import Augmentation, LocalOptimizer, LocalSgd
+from sordino_protocols.clipping import FlatClipping, PerLayerClipping
+from sordino_protocols.columns import ColumnName
+from sordino_protocols.errors import InputError, PeerError
+from sordino_protocols.job_sections import (
+    AuditSection,
+    CohortSection,
+    EvaluationSection,
+    Name,
+    Positive,
+    StatisticsSection,
+    TrainingSection,
+    ValidationSection,
+)
 from sordino_protocols.models import ModelSpec
 from sordino_protocols.optimizer import ServerOptimizer, SgdOptimizer, SgldOptimizer
 from sordino_protocols.plan import (
     EvaluationPlan,
     LossName,
     RunPlan,
-    StatisticsKind,
     StatisticsPlan,
     TrainingPlan,
-    UpdateKind,
 )
 from sordino_protocols.privacy import Guarantee, PrivacyUnit
-from sordino_protocols.signing import NAME_PATTERN, Signer, TrustStore, canonical_json
+from sordino_protocols.signing import Signer, TrustStore, canonical_json
 
 JOB_VERSION: Literal[2] = 2
-Purpose = Literal["train", "price"]
-PURPOSES: Mapping[str, Purpose] = MappingProxyType({"train": "train", "price": "price"})
+JobKind = Literal["train", "validate"]
+Purpose = Literal["train", "validate", "price"]
+PURPOSES: Mapping[str, Purpose] = MappingProxyType(
+    {"train": "train", "validate": "validate", "price": "price"}
+)
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-
 
 class JobSection(BaseModel):
-    """`[job]`: what is done with which data set."""
+    """`[job]`: what is done with which data set.
+
+    Attributes:
+        name: of the job; whoever approves one compares it with the last of the same name.
+        kind: "train" a model, or "validate" one that the job brings.
+        dataset: by its name at the sites.
+        columns: the feature columns to use, as the schema names them; none named: all.
+    """
 
     model_config = _STRICT
 
     name: Name
-    kind: Literal["train"]
+    kind: JobKind
     dataset: Name
+    columns: tuple[ColumnName, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "JobSection":
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns must not repeat a name")
+        return self
 
 
 class PrivacySection(BaseModel):
@@ -77,118 +94,22 @@ class PrivacySection(BaseModel):
     delta: Annotated[float, Field(gt=0, le=1e-2)]
 
 
-class TrainingSection(BaseModel):
-    """`[training]`: DP-SGD at the sites.
-
-    Attributes:
-        loss: of one record. "binary": one output, labels of two classes. "cross_entropy": an
-            output a class. "squared": one output, a number. Losses over several records, such as
-            Cox' partial likelihood, have no gradient per record and cannot be trained like this.
-        rounds: of the run.
-        local_steps: noisy steps a site takes in one round.
-        local_learning_rate: of the steps between a round's sums.
-        local_optimizer: takes those steps.
-        update: release the noisy sums of a round, or what they changed.
-        sampling_rate: probability with which a unit enters a step's batch.
-        clipping_norm: bound on one unit's contribution to a step.
-        clipping: how contributions are brought to that bound.
-        records_per_unit: most records of one entity in a step.
-        augmentation: random views of images.
-    """
-
-    model_config = _STRICT
-
-    loss: LossName = "binary"
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    local_steps: Annotated[int, Field(ge=1, le=1_000)] = 1
-    local_learning_rate: Positive = 0.1
-    local_optimizer: LocalOptimizer = LocalSgd()
-    update: UpdateKind = "sum"
-    sampling_rate: Annotated[float, Field(gt=0, le=1)]
-    clipping_norm: Positive
-    clipping: ClippingRule = FlatClipping()
-    records_per_unit: Annotated[int, Field(ge=1, le=1_000)] = 1
-    augmentation: Augmentation | None = None
-
-    @field_validator("loss", mode="before")
-    @classmethod
-    def _per_record(cls, loss: object) -> object:
-        if loss == "cox":
-            raise ValueError(
-                "Cox' partial likelihood compares records, so no record has a gradient of its own;"
-                " use a binary label such as survival at a fixed time"
-            )
-        return loss
-
-
-class EvaluationSection(BaseModel):
-    """`[evaluation]`: a noisy histogram of scores on held-out records, one release a site."""
-
-    model_config = _STRICT
-
-    bins: Annotated[int, Field(ge=2, le=100, multiple_of=2)] = 10
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-
-
-class StatisticsSection(BaseModel):
-    """`[statistics]`: noisy statistics to scale features by, released before the first round.
-
-    Without it features are scaled by the public bounds of the schema alone, which costs nothing.
-
-    Attributes:
-        kind: "moments": to mean 0 and variance 1. "quantiles": by the middle half.
-        bins: of [-1, 1], for quantiles.
-        share: of the run's privacy, as `evaluation.share`.
-    """
-
-    model_config = _STRICT
-
-    kind: StatisticsKind
-    bins: Annotated[int, Field(ge=4, le=1000)] = 32
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-
-
-class AuditSection(BaseModel):
-    """`[audit]`: canary lanes that the run carries."""
-
-    model_config = _STRICT
-
-    lanes: Annotated[int, Field(ge=0, le=100_000)] = 500
-
-
-class CohortSection(BaseModel):
-    """`[cohort]`: which sites (none named: all), how many must answer, how long the server waits.
-
-    A round is over when all have answered; when `grace_seconds` have passed since the quorum
-    answered; and at the latest after `deadline_seconds`.
-    """
-
-    model_config = _STRICT
-
-    sites: tuple[Name, ...] = ()
-    quorum: Annotated[int, Field(ge=1)] = 1
-    deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 43_200.0
-    grace_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
-
-    @model_validator(mode="after")
-    def _check(self) -> "CohortSection":
-        if len(set(self.sites)) != len(self.sites):
-            raise ValueError("sites must not repeat a name")
-        if self.sites and self.quorum > len(self.sites):
-            raise ValueError("quorum must be at most the number of sites")
-        return self
-
-
 class JobFile(BaseModel):
-    """A job as a data scientist writes it, in TOML."""
+    """A job as a data scientist writes it, in TOML.
+
+    Attributes:
+        training: of a training job, with `optimizer`.
+        validation: of a validation.
+    """
 
     model_config = _STRICT
 
     job: JobSection
     privacy: PrivacySection
     model: ModelSpec
-    training: TrainingSection
-    optimizer: ServerOptimizer
+    training: TrainingSection | None = None
+    optimizer: ServerOptimizer | None = None
+    validation: ValidationSection | None = None
     statistics: StatisticsSection | None = None
     evaluation: EvaluationSection = EvaluationSection()
     audit: AuditSection = AuditSection()
@@ -199,9 +120,40 @@ class JobFile(BaseModel):
         """What the job promises one privacy unit at one site."""
         return Guarantee(self.privacy.epsilon, self.privacy.delta)
 
+    @property
+    def loss(self) -> LossName:
+        """What the model is for: of training, or of what is validated."""
+        if self.validation is not None:
+            return self.validation.loss
+        return self.require_training().loss
+
+    def require_training(self) -> TrainingSection:
+        """The section of a training job.
+
+        Raises:
+            InputError: the job is a validation.
+        """
+        if self.training is None:
+            raise InputError(f"job {self.job.name!r} is a validation: it trains nothing")
+        return self.training
+
+    def require_optimizer(self) -> ServerOptimizer:
+        """The server's optimiser in a training job.
+
+        Raises:
+            InputError: the job is a validation.
+        """
+        if self.optimizer is None:
+            raise InputError(f"job {self.job.name!r} is a validation: it trains nothing")
+        return self.optimizer
+
     def training_plan(self, noise_multiplier: float) -> TrainingPlan:
-        """The training plan at a given noise."""
-        section = self.training
+        """The training plan at a given noise.
+
+        Raises:
+            InputError: the job is a validation.
+        """
+        section = self.require_training()
         return TrainingPlan(
             sampling_rate=section.sampling_rate,
             noise_multiplier=noise_multiplier,
@@ -222,7 +174,7 @@ class JobFile(BaseModel):
     def evaluation_plan(self, noise_multiplier: float) -> EvaluationPlan:
         """The evaluation plan at a given noise."""
         return EvaluationPlan(
-            loss=self.training.loss,
+            loss=self.loss,
             bins=self.evaluation.bins,
             classes=self.model.outputs,
             noise_multiplier=noise_multiplier,
@@ -249,11 +201,33 @@ class JobFile(BaseModel):
 
 def _contradictions(file: JobFile) -> Iterator[str]:
     """What no field alone shows, in the order of the file."""
-    training, optimizer, outputs = file.training, file.optimizer, file.model.outputs
-    if training.loss == "cross_entropy" and outputs < 2:  # noqa: PLR2004
-        yield "training.loss = 'cross_entropy' needs model.outputs of at least 2, one a class"
-    if training.loss != "cross_entropy" and outputs != 1:
-        yield f"training.loss = '{training.loss}' needs model.outputs = 1"
+    if file.job.kind == "validate":
+        yield from _of_validation(file)
+    else:
+        yield from _of_training(file)
+
+
+def _of_validation(file: JobFile) -> Iterator[str]:
+    if file.validation is None:
+        yield "job.kind = 'validate' needs [validation]"
+        return
+    for section in ("training", "optimizer", "statistics"):
+        if getattr(file, section) is not None:
+            yield f"job.kind = 'validate' trains nothing: leave [{section}] out"
+    yield from _of_outputs("validation.loss", file.validation.loss, file.model.outputs)
+
+
+def _of_training(file: JobFile) -> Iterator[str]:
+    training, optimizer = file.training, file.optimizer
+    if training is None:
+        yield "job.kind = 'train' needs [training]"
+    if optimizer is None:
+        yield "job.kind = 'train' needs [optimizer]"
+    if training is None or optimizer is None:
+        return
+    if file.validation is not None:
+        yield "job.kind = 'train' brings no model: leave [validation] out"
+    yield from _of_outputs("training.loss", training.loss, file.model.outputs)
     if training.records_per_unit > 1 and file.privacy.unit == "record":
         yield "training.records_per_unit above 1 needs privacy.unit = 'entity'"
     if training.update == "delta" and not isinstance(optimizer, SgdOptimizer):
@@ -268,32 +242,58 @@ def _contradictions(file: JobFile) -> Iterator[str]:
         yield "evaluation.share and statistics.share together must be below 1"
 
 
+def _of_outputs(key: str, loss: LossName, outputs: int) -> Iterator[str]:
+    if loss == "cross_entropy" and outputs < 2:  # noqa: PLR2004
+        yield f"{key} = 'cross_entropy' needs model.outputs of at least 2, one a class"
+    if loss != "cross_entropy" and outputs != 1:
+        yield f"{key} = '{loss}' needs model.outputs = 1"
+
+
 class Job(BaseModel):
-    """A job file with its noise: complete, canonical, what a signature covers."""
+    """A job file with its noise: complete, canonical, what a signature covers.
+
+    Attributes:
+        version: of the format.
+        file: what the submitter wrote.
+        training_noise_multiplier: of a training job.
+        evaluation_noise_multiplier: of every job.
+        statistics_noise_multiplier: of a job with statistics.
+    """
 
     model_config = _STRICT
 
     version: Literal[2]
     file: JobFile
-    training_noise_multiplier: Positive
+    training_noise_multiplier: Positive | None = None
     evaluation_noise_multiplier: Positive
     statistics_noise_multiplier: Positive | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Job":
+        if (self.training_noise_multiplier is None) != (self.file.training is None):
+            raise ValueError("training_noise_multiplier goes with [training]")
         if (self.statistics_noise_multiplier is None) != (self.file.statistics is None):
             raise ValueError("statistics_noise_multiplier goes with [statistics]")
+        validation = self.file.validation
+        if validation is not None and validation.weights_sha256 is None:
+            raise ValueError("validation.weights_sha256 says which weights: it must be given")
         return self
 
     @property
     def plan(self) -> RunPlan:
         """What runs, and what it costs."""
+        training_noise = self.training_noise_multiplier
         statistics_noise = self.statistics_noise_multiplier
         return RunPlan(
-            training=self.file.training_plan(self.training_noise_multiplier),
+            training=self.file.training_plan(training_noise) if training_noise else None,
             evaluation=self.file.evaluation_plan(self.evaluation_noise_multiplier),
             statistics=self.file.statistics_plan(statistics_noise) if statistics_noise else None,
         )
+
+    @property
+    def purpose(self) -> Purpose:
+        """What a signature must say for the job to be run."""
+        return self.file.job.kind
 
     def canonical(self) -> bytes:
         """The one spelling of this job; equal jobs have equal bytes."""
@@ -315,7 +315,7 @@ class SignedJob:
         body: the canonical bytes.
         submitter: the name that trust stores know the signer by.
         signature: Ed25519, 64 bytes.
-        purpose: "price" allows asking what the job would cost, "train" also running it.
+        purpose: "price" allows asking what the job would cost; the job's own kind also running it.
         nonce: 32 hex digits, drawn for this signature alone.
     """
 
@@ -336,6 +336,17 @@ def sign_job(job: Job, signer: Signer, *, purpose: Purpose, nonce: str) -> Signe
     body = job.canonical()
     signature = signer.sign(_signed_bytes(body, purpose, nonce))
     return SignedJob(body, signer.name, signature, purpose, nonce)
+
+
+def weights_digest(weights: npt.NDArray[np.float32], scaling: npt.NDArray[np.float32]) -> str:
+    """SHA-256 of a model's little-endian float32 numbers, scaling last, in hex.
+
+    Args:
+        weights: flat; how many there must be is a matter of the model and the features.
+        scaling: as `scaling.Scaling.vector`; empty for none.
+    """
+    numbers = np.concatenate([weights, scaling]).astype("<f4")
+    return hashlib.sha256(numbers.tobytes()).hexdigest()
 
 
 def new_nonce() -> str:

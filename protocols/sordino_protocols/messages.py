@@ -1,10 +1,10 @@
 """What sites and server say to each other: frozen, and valid by construction.
 
-The server asks with `Inquire`, `Admit`, `Measure`, `RoundPlan`, `Evaluate` and `Settle`; a site
-answers with `Quote`, `Admission`, `Statistics`, `Update`, `Evaluation`, `Receipt`, or with
-`Refused` and an enum. Nothing else crosses the boundary: no loss, no count, no text of an
-exception. Fields marked *declared* are facts that a site admin published; fields marked *paid* were
-charged to the ledger before they existed.
+The server asks with `Recall`, `Inquire`, `Admit`, `Measure`, `RoundPlan`, `Evaluate` and `Settle`;
+a site answers with `Recalled`, `Quote`, `Admission`, `Statistics`, `Update`, `Evaluation`,
+`Receipt`, or with `Refused` and an enum. Nothing else crosses the boundary: no loss, no count, no
+text of an exception. Fields marked *declared* are facts that a site admin published; fields marked
+*paid* were charged to the ledger before they existed.
 `wire.py` turns these into signed bytes and back.
 """
 
@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import SignedJob
 
 Vector = npt.NDArray[np.float32]
@@ -36,14 +37,28 @@ class Refusal(StrEnum):
     NOT_FINITE = "not_finite"
     NO_POLICY = "no_policy"
     FORBIDDEN_BY_POLICY = "forbidden_by_policy"
+    APPROVAL_PENDING = "approval_pending"
+    REJECTED = "rejected"
     WRONG_TASK = "wrong_task"
     UNTRAINABLE = "untrainable"
     BUDGET_EXHAUSTED = "budget_exhausted"
     UNKNOWN_DATASET = "unknown_dataset"
     UNPRICEABLE = "unpriceable"
+    ACCOUNTANTS_DISAGREE = "accountants_disagree"
     OUT_OF_ORDER = "out_of_order"
     INTEGRITY = "integrity"
     INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Show a site the longest head of its ledger that the server remembers.
+
+    A site whose ledger does not go on from there has lost entries: it says so, and works no more.
+    """
+
+    run_id: str
+    remembered: SignedHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +123,39 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """A site's answer to `Recall`: its ledger goes on from the head that it was shown."""
+
+    run_id: str
+    ledger_head: SignedHead
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
     """A site's answer to `Inquire`. All fields are declared, or follow from the job.
 
     Attributes:
         run_id: as asked.
         refusal: why `Admit` would be refused now; None if it would be accepted.
+        needs_approval: whether a person at the site would have to say yes first.
         rule: the policy rule that decided, as file and key.
         epsilon_pld: what the run would cost.
         epsilon_rdp: the same, as the lifetime budget counts.
         budget_left: epsilon of the data set's lifetime budget that no run holds.
+        rounds_that_fit: how many of the job's rounds fit into what is left; 0 for none.
+        noise_that_fits: the smallest training noise with which all of them would; 0 where none
+            does.
     """
 
     run_id: str
     refusal: Refusal | None
+    needs_approval: bool
     rule: str
     epsilon_pld: float
     epsilon_rdp: float
     budget_left: float
+    rounds_that_fit: int
+    noise_that_fits: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +171,7 @@ class Admission:
         measured: which features statistics are of, eight to a byte, hex; empty without statistics.
         label_scale: what an error of 1 in a scaled label is, in the label's units.
         coins_commitment: SHA-256 that binds the canaries' coins before the run.
-        ledger_head: hash of the newest ledger entry.
+        ledger_head: of the site's ledger when it answered.
     """
 
     run_id: str
@@ -152,7 +182,7 @@ class Admission:
     measured: str
     label_scale: float
     coins_commitment: str
-    ledger_head: str
+    ledger_head: SignedHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +191,7 @@ class Statistics:
 
     run_id: str
     job_digest: str
-    ledger_head: str
+    ledger_head: SignedHead
     vector: Vector = field(repr=False)
 
 
@@ -172,7 +202,7 @@ class Update:
     run_id: str
     job_digest: str
     round: int
-    ledger_head: str
+    ledger_head: SignedHead
     vector: Vector = field(repr=False)
 
 
@@ -182,7 +212,7 @@ class Evaluation:
 
     run_id: str
     job_digest: str
-    ledger_head: str
+    ledger_head: SignedHead
     histogram: Vector = field(repr=False)
 
 
@@ -198,12 +228,17 @@ class Receipt:
         epsilon_spent_rdp: the same by the Rényi curve.
         delta: of all of them.
         events_json: the charged events, canonical JSON, in order.
-        budget_limit: the data set's lifetime budget.
+        policy_sha256: of the policy under which the run was admitted, hex.
+        approvals_json: who approved the run at the site, canonical JSON; a list, empty where nobody
+            had to.
+        budget_limit: the lifetime budget of the data set's lineage, in epsilon.
+        budget_delta: the delta of that budget.
+        budget_spent: what was ever spent of it, by the Rényi filter.
         budget_left: what no run has spent or holds.
         network_cut_off: whether the kernel cut the vault off from every network.
         coins: one per lane, packed eight to a byte, hex.
         coins_salt: what the commitment was salted with, hex.
-        ledger_head: hash of the newest ledger entry.
+        ledger_head: of the site's ledger when it answered.
     """
 
     run_id: str
@@ -213,12 +248,16 @@ class Receipt:
     epsilon_spent_rdp: float
     delta: float
     events_json: str
+    policy_sha256: str
+    approvals_json: str
     budget_limit: float
+    budget_delta: float
+    budget_spent: float
     budget_left: float
     network_cut_off: bool
     coins: str
     coins_salt: str
-    ledger_head: str
+    ledger_head: SignedHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +268,6 @@ class Refused:
     refusal: Refusal
 
 
-Request = Inquire | Admit | Measure | RoundPlan | Evaluate | Settle
-Reply = Quote | Admission | Statistics | Update | Evaluation | Receipt | Refused
+Request = Recall | Inquire | Admit | Measure | RoundPlan | Evaluate | Settle
+Reply = Recalled | Quote | Admission | Statistics | Update | Evaluation | Receipt | Refused
 Message = Request | Reply

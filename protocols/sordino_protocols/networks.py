@@ -6,6 +6,7 @@ of the parameters is that of the architecture, and no module mixes the records o
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import assert_never
 
 import numpy as np
@@ -278,25 +279,14 @@ def _weighted(layer: Weighted, arrived: tuple[int, ...]) -> nn.Module:
 
 
 def _convolution(layer: Conv1d | Conv2d, inputs: int) -> nn.Module:
-    if isinstance(layer, Conv1d):
-        return nn.Conv1d(
-            inputs,
-            layer.channels,
-            layer.kernel,
-            stride=layer.stride,
-            padding=layer.padding,
-            groups=layer.groups,
-            bias=layer.bias,
+    made = (
+        partial(nn.Conv1d, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding)
+        if isinstance(layer, Conv1d)
+        else partial(
+            nn.Conv2d, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
         )
-    return nn.Conv2d(
-        inputs,
-        layer.channels,
-        layer.kernel,
-        stride=layer.stride,
-        padding=layer.padding,
-        groups=layer.groups,
-        bias=layer.bias,
     )
+    return made(inputs, layer.channels, groups=layer.groups, bias=layer.bias)
 
 
 def _pooling(operation: Pooling) -> nn.Module:

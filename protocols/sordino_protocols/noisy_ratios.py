@@ -15,8 +15,6 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float64]
 
 _CANDIDATES = 1001
-# Rounding to whole counts adds the variance of a uniform error of width 1.
-_ROUNDING_VARIANCE = 1 / 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +34,19 @@ class Excess:
         candidates: possible values, rising.
         distance: linear in the candidate; falling where there are counts.
         variance: of the distance.
+        margin: how much further than a normal one the distance may be: what counts that are few
+            and whole need.
     """
 
     candidates: Vector
     distance: Vector
     variance: Vector
+    margin: Vector | float = 0.0
 
 
 def candidates_up_to(largest: float) -> Vector:
     """Values from 0 to `largest`."""
     return np.linspace(0, largest, _CANDIDATES)
-
-
-def cell_variance(noise_std: float) -> float:
-    """Variance of what was added to each count; none for exact counts."""
-    return noise_std**2 + (_ROUNDING_VARIANCE if noise_std > 0 else 0.0)
 
 
 def estimate(excess: Excess, width: float) -> Estimate:
@@ -65,7 +61,7 @@ def estimate(excess: Excess, width: float) -> Estimate:
     total = float(distance[0] - distance[-1])
     share = float(np.clip(distance[0] / total, 0, 1)) if total > 0 else 0.5
     value = first + share * (last - first)
-    kept = np.flatnonzero(np.abs(distance) <= width * np.sqrt(excess.variance))
+    kept = np.flatnonzero(np.abs(distance) <= width * np.sqrt(excess.variance) + excess.margin)
     if len(kept) == 0:
         return Estimate(value, first, last)
     lower = float(candidates[max(kept[0] - 1, 0)])
@@ -89,6 +85,38 @@ def mean_excess(counts: Vector, worth: Vector, *, candidates: Vector, variance: 
         candidates,
         distance=float(worth @ counts) - candidates * float(counts.sum()),
         variance=counted + variance * squares.sum(axis=1),
+    )
+
+
+def share_excess(
+    counts: Vector, is_in: npt.NDArray[np.bool_], *, variance: float, width: float
+) -> Excess:
+    """Of the share of units that are in some of the cells, each unit in one cell.
+
+    With the variance that a candidate itself implies (Wilson 1927), so that a share near 0 or 1 has
+    an interval too; half a count for counts being whole, and the first term of Cornish & Fisher
+    (1938) for binomial counts being skewed. Both matter where there are few units and little noise.
+
+    Args:
+        counts: noisy, one a cell.
+        is_in: which cells.
+        variance: of the noise on each count.
+        width: standard deviations that the interval will reach.
+    """
+    candidates = candidates_up_to(1.0)
+    units = float(counts.sum())
+    counted = max(units, 0.0) * candidates * (1 - candidates)
+    inside = float(is_in.sum())
+    cells = inside * (1 - candidates) ** 2 + (len(counts) - inside) * candidates**2
+    whole = counted + variance * cells
+    skewed = np.divide(
+        counted * np.abs(1 - 2 * candidates), whole, out=np.zeros_like(whole), where=whole > 0
+    )
+    return Excess(
+        candidates,
+        distance=float(counts[is_in].sum()) - candidates * units,
+        variance=whole,
+        margin=0.5 + max(width**2 - 1, 0.0) / 6 * skewed,
     )
 
 

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule
+from sordino_protocols.errors import InputError
 from sordino_protocols.local_training import LOCAL_SGD, Augmentation, LocalOptimizer
-from sordino_protocols.privacy import Composed, Event, Gaussian, PoissonGaussian, PrivacyUnit
+from sordino_protocols.privacy import (
+    Composed,
+    DiscreteGaussian,
+    Event,
+    Gaussian,
+    PoissonGaussian,
+    PrivacyUnit,
+)
 
 UpdateKind = Literal["sum", "delta"]
 LossName = Literal["binary", "cross_entropy", "squared"]
@@ -135,9 +143,9 @@ class EvaluationPlan:
                 return 1, self.bins
 
     @property
-    def event(self) -> Gaussian:
-        """What the evaluation costs."""
-        return Gaussian(self.noise_multiplier, self.unit)
+    def event(self) -> DiscreteGaussian:
+        """What the evaluation costs: its counts are whole numbers, and so is their noise."""
+        return DiscreteGaussian(self.noise_multiplier, 1, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +176,45 @@ class StatisticsPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """Everything one job releases from one site."""
+    """Everything one job releases from one site.
 
-    training: TrainingPlan
+    Attributes:
+        training: None for a validation, which is an evaluation alone.
+        evaluation: of the final weights, or of those that the job brings.
+        statistics: None where features are scaled by their declared bounds.
+    """
+
+    training: TrainingPlan | None
     evaluation: EvaluationPlan
     statistics: StatisticsPlan | None = None
 
     @property
     def event(self) -> Event:
         """What the whole run costs one site's units, held before the first round."""
-        before = () if self.statistics is None else (self.statistics.event,)
-        return Composed((*before, self.training.event, self.evaluation.event))
+        parts = (self.statistics, self.training, self.evaluation)
+        return Composed(tuple(part.event for part in parts if part is not None))
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds there are; a validation has none."""
+        return 0 if self.training is None else self.training.rounds
+
+    @property
+    def lanes(self) -> int:
+        """How many canary lanes there are; a validation has none."""
+        return 0 if self.training is None else self.training.lanes
+
+    @property
+    def extra_coordinates(self) -> int:
+        """Coordinates behind the model's in everything the server sends."""
+        return 0 if self.training is None else self.training.extra_coordinates
+
+    def require_training(self) -> TrainingPlan:
+        """The training of a job that trains.
+
+        Raises:
+            InputError: the plan is a validation's.
+        """
+        if self.training is None:
+            raise InputError("the job is a validation: it trains nothing")
+        return self.training

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from sordino_protocols.accounting import (
-    calibrate,
-    epsilon_by_pld,
-    epsilon_by_rdp,
-    gaussian_noise,
-)
+from sordino_protocols.accounting import epsilon_by_pld, epsilon_by_rdp
+from sordino_protocols.calibration import calibrate, gaussian_noise
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import JOB_VERSION, Job, JobFile
 from sordino_protocols.plan import RunPlan
+from sordino_protocols.privacy import LARGEST_DISCRETE_STD
 
 # Rounding of floats between machines; far below any epsilon that matters.
 TOLERANCE = 1e-9
@@ -49,13 +46,21 @@ def resolve(file: JobFile) -> Job:
 
     Evaluation and statistics get their shares of the squared mu of the Gaussian mechanism that has
     the wanted guarantee (Dong, Roth & Su 2022: mu of composed Gaussians add in squares); training
-    gets what PLD says is left.
+    gets what PLD says is left. The evaluation's noise is discrete, which costs about as much; what
+    it costs more or less, training pays. A validation is an evaluation alone, and gets everything.
 
     Raises:
-        InputError: no noise reaches the guarantee.
+        InputError: no noise reaches the guarantee; or a validation does not say which weights.
     """
+    if file.validation is not None:
+        return _resolve_validation(file)
     whole = gaussian_noise(file.guarantee)
     evaluation = _round_up(whole / math.sqrt(file.evaluation.share))
+    if evaluation > LARGEST_DISCRETE_STD:
+        raise InputError(
+            f"the evaluation would need a noise multiplier of {evaluation:.3g}:"
+            " raise evaluation.share or privacy.epsilon"
+        )
     statistics = None
     if file.statistics is not None:
         statistics = _round_up(whole / math.sqrt(file.statistics.share))
@@ -72,9 +77,19 @@ def resolve(file: JobFile) -> Job:
         )
     except ValidationError:
         raise InputError(
-            f"the evaluation would need a noise multiplier of {evaluation:.3g}:"
-            " raise evaluation.share or privacy.epsilon"
+            "the statistics would need a noise multiplier above 1e6:"
+            " raise statistics.share or privacy.epsilon"
         ) from None
+
+
+def _resolve_validation(file: JobFile) -> Job:
+    noise = calibrate(
+        lambda noise: RunPlan(None, file.evaluation_plan(noise)).event, file.guarantee
+    )
+    try:
+        return Job(version=JOB_VERSION, file=file, evaluation_noise_multiplier=noise)
+    except ValidationError:
+        raise InputError("validation.weights_sha256 is missing: give it, or the weights") from None
 
 
 def _plan(file: JobFile, training: float, evaluation: float, statistics: float | None) -> RunPlan:

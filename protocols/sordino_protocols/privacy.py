@@ -6,15 +6,19 @@ versioned JSON of an event is the truth that a ledger keeps; anything else is a 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, assert_never, get_args
 
 from sordino_protocols.errors import InputError
 
 EVENT_VERSION = 2
-# Version 1 knew no entities: its events are about records.
-_KNOWN_VERSIONS = (1, EVENT_VERSION)
+
+# What a stranger's ledger or certificate can make us compute ends here.
+DEEPEST_NESTING = 8
+MOST_PARTS = 100_000
+MOST_REPETITIONS = 10**9
+LARGEST_DISCRETE_STD = 1e5
 
 PrivacyUnit = Literal["record", "entity"]
 """What a neighbour adds or removes: one record, or all records of one entity."""
@@ -28,7 +32,7 @@ class Guarantee:
     delta: float
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.epsilon) and self.epsilon > 0, "epsilon", "> 0 and finite")
+        _require_positive(self.epsilon, "epsilon")
         _require(0 < self.delta < 1, "delta", "between 0 and 1, both excluded")
 
 
@@ -50,8 +54,8 @@ class PoissonGaussian:
 
     def __post_init__(self) -> None:
         _require(0 < self.sampling_rate <= 1, "sampling_rate", "in (0, 1]")
-        _require_noise(self.noise_multiplier)
-        _require(self.steps >= 1, "steps", ">= 1")
+        _require_positive(self.noise_multiplier, "noise_multiplier")
+        _require_count(self.steps, "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,81 @@ class Gaussian:
     unit: PrivacyUnit = "record"
 
     def __post_init__(self) -> None:
-        _require_noise(self.noise_multiplier)
+        _require_positive(self.noise_multiplier, "noise_multiplier")
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteGaussian:
+    """One release of whole numbers with discrete Gaussian noise (Canonne et al. 2020, def. 1).
+
+    A unit changes one of the numbers, as it does in a table of counts where it is in one cell.
+
+    Attributes:
+        noise_std: the sigma of the noise, whose standard deviation is no larger.
+        sensitivity: by how much a unit changes that number at most.
+        unit: what the sensitivity is to.
+    """
+
+    noise_std: float
+    sensitivity: int = 1
+    unit: PrivacyUnit = "record"
+
+    def __post_init__(self) -> None:
+        holds = 0 < self.noise_std <= LARGEST_DISCRETE_STD
+        _require(holds, "noise_std", f"> 0 and at most {LARGEST_DISCRETE_STD:g}")
+        holds = isinstance(self.sensitivity, int) and 1 <= self.sensitivity <= LARGEST_DISCRETE_STD
+        _require(holds, "sensitivity", f"an integer from 1 to {LARGEST_DISCRETE_STD:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Laplace:
+    """One release of numbers, one of which a unit changes, with Laplace noise (Dwork et al. 2006).
+
+    Attributes:
+        noise_multiplier: scale of the noise over the sensitivity; the reciprocal of epsilon.
+        unit: what the sensitivity is to.
+    """
+
+    noise_multiplier: float
+    unit: PrivacyUnit = "record"
+
+    def __post_init__(self) -> None:
+        _require_positive(self.noise_multiplier, "noise_multiplier")
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteLaplace:
+    """One release of whole numbers with two-sided geometric noise (Ghosh et al. 2009).
+
+    Attributes:
+        noise_multiplier: scale of the noise over the L1 sensitivity; the reciprocal of epsilon.
+        unit: what the sensitivity is to.
+    """
+
+    noise_multiplier: float
+    unit: PrivacyUnit = "record"
+
+    def __post_init__(self) -> None:
+        _require_positive(self.noise_multiplier, "noise_multiplier")
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialQuantile:
+    """One quantile, drawn by the exponential mechanism (McSherry & Talwar 2007; Smith 2011).
+
+    A value is drawn with probability proportional to exp(epsilon * score / (2 * sensitivity)),
+    where the score is minus the distance of its rank from the wanted one.
+
+    Attributes:
+        epsilon: of the draw: what a unit can change the logarithm of a ratio of probabilities by.
+        unit: what the sensitivity of the score is to.
+    """
+
+    epsilon: float
+    unit: PrivacyUnit = "record"
+
+    def __post_init__(self) -> None:
+        _require_positive(self.epsilon, "epsilon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,98 +155,208 @@ class Composed:
     events: tuple["Event", ...]
 
     def __post_init__(self) -> None:
-        _require(len(self.events) >= 1, "events", "at least one event")
+        _require(1 <= len(self.events) <= MOST_PARTS, "events", f"1 to {MOST_PARTS} events")
         _require(len(set(map(unit_of, self.events))) == 1, "events", "all about one privacy unit")
+        _require_bounded(self)
 
 
-Event = PoissonGaussian | Gaussian | Composed
+@dataclass(frozen=True, slots=True)
+class SelfComposed:
+    """One event, several times on the same records.
+
+    Attributes:
+        event: what was done each time.
+        count: how often.
+    """
+
+    event: "Event"
+    count: int
+
+    def __post_init__(self) -> None:
+        _require_count(self.count, "count")
+        _require_bounded(self)
+
+
+Leaf = (
+    PoissonGaussian | Gaussian | DiscreteGaussian | Laplace | DiscreteLaplace | ExponentialQuantile
+)
+"""One mechanism, made of no other."""
+
+Event = Leaf | Composed | SelfComposed
 
 
 def unit_of(event: Event) -> PrivacyUnit:
     """Whom the event's guarantee is about."""
     match event:
-        case PoissonGaussian() | Gaussian():
-            return event.unit
         case Composed(events):
             return unit_of(events[0])
+        case SelfComposed(inner):
+            return unit_of(inner)
+        case _:
+            return event.unit
+
+
+def leaves(event: Event) -> Iterator[tuple[Leaf, int]]:
+    """What an event is made of, in order, each with how often it is repeated."""
+    match event:
+        case Composed(events):
+            for part in events:
+                yield from leaves(part)
+        case SelfComposed(inner, count):
+            for leaf, repetitions in leaves(inner):
+                yield leaf, count * repetitions
+        case _:
+            yield event, 1
+
+
+def _require_bounded(event: Composed | SelfComposed) -> None:
+    _require(_depth(event) <= DEEPEST_NESTING, "events", f"nested at most {DEEPEST_NESTING} deep")
+    counts = [
+        count * (leaf.steps if isinstance(leaf, PoissonGaussian) else 1)
+        for leaf, count in leaves(event)
+    ]
+    _require(len(counts) <= MOST_PARTS, "events", f"at most {MOST_PARTS} mechanisms")
+    _require(sum(counts) <= MOST_REPETITIONS, "events", f"at most {MOST_REPETITIONS} repetitions")
+
+
+def _depth(event: Event) -> int:
+    match event:
+        case Composed(events):
+            return 1 + max(map(_depth, events))
+        case SelfComposed(inner):
+            return 1 + _depth(inner)
+        case _:
+            return 0
+
+
+Mechanism = Literal[
+    "poisson_gaussian",
+    "gaussian",
+    "discrete_gaussian",
+    "laplace",
+    "discrete_laplace",
+    "exponential_quantile",
+    "composed",
+    "self_composed",
+]
+
+
+def mechanism(event: Event) -> Mechanism:
+    """The mechanism's name, as in its JSON, a metric label and a table column."""
+    match event:
+        case PoissonGaussian():
+            return "poisson_gaussian"
+        case Gaussian():
+            return "gaussian"
+        case DiscreteGaussian():
+            return "discrete_gaussian"
+        case Laplace():
+            return "laplace"
+        case DiscreteLaplace():
+            return "discrete_laplace"
+        case ExponentialQuantile():
+            return "exponential_quantile"
+        case Composed():
+            return "composed"
+        case SelfComposed():
+            return "self_composed"
+        case _:
+            assert_never(event)
 
 
 def event_to_json(event: Event) -> dict[str, object]:
     """The canonical, versioned form of an event, as a ledger stores it."""
+    return {"event": mechanism(event), "version": EVENT_VERSION, **_fields(event)}
+
+
+def _fields(event: Event) -> dict[str, object]:
     match event:
-        case PoissonGaussian(sampling_rate, noise_multiplier, steps, unit):
-            return {
-                "event": "poisson_gaussian",
-                "version": EVENT_VERSION,
-                "sampling_rate": sampling_rate,
-                "noise_multiplier": noise_multiplier,
-                "steps": steps,
-                "unit": unit,
-            }
-        case Gaussian(noise_multiplier, unit):
-            return {
-                "event": "gaussian",
-                "version": EVENT_VERSION,
-                "noise_multiplier": noise_multiplier,
-                "unit": unit,
-            }
         case Composed(events):
-            return {
-                "event": "composed",
-                "version": EVENT_VERSION,
-                "events": [event_to_json(each) for each in events],
-            }
+            return {"events": [event_to_json(each) for each in events]}
+        case SelfComposed(inner, count):
+            return {"of": event_to_json(inner), "count": count}
+        case _:
+            return asdict(event)
 
 
 def event_from_json(raw: Mapping[str, object]) -> Event:
     """Read an event back. An unknown one is an error, never priced as zero.
 
     Raises:
-        InputError: unknown kind or version, a missing, surplus or ill-typed field.
+        InputError: unknown kind or version, a missing, surplus or ill-typed field, or more nesting
+            or repetition than is ever priced.
     """
-    kind = raw.get("event")
-    version = raw.get("version")
-    if version not in _KNOWN_VERSIONS or not isinstance(version, int) or isinstance(version, bool):
-        known = ", ".join(map(str, _KNOWN_VERSIONS))
-        raise InputError(f"event {kind!r} has version {version!r}; known: {known}")
-    unit_field = () if version == 1 else ("unit",)
+    return _read(raw, DEEPEST_NESTING)
+
+
+def _read(raw: Mapping[str, object], depth: int) -> Event:
+    if raw.get("version") == 1:
+        raw = _second_version(raw)
+    kind, version = raw.get("event"), raw.get("version")
+    if version != EVENT_VERSION or type(version) is not int:
+        raise InputError(f"event {kind!r} has version {version!r}; known: 1, {EVENT_VERSION}")
     match kind:
-        case "poisson_gaussian":
-            _only(raw, "sampling_rate", "noise_multiplier", "steps", *unit_field)
-            steps = raw["steps"]
-            if not isinstance(steps, int) or isinstance(steps, bool):
-                raise InputError("event field 'steps' must be an integer")
-            return PoissonGaussian(
-                _number(raw, "sampling_rate"),
-                _number(raw, "noise_multiplier"),
-                steps,
-                _unit(raw),
-            )
-        case "gaussian":
-            _only(raw, "noise_multiplier", *unit_field)
-            return Gaussian(_number(raw, "noise_multiplier"), _unit(raw))
         case "composed":
             _only(raw, "events")
-            parts = raw["events"]
-            if not isinstance(parts, list) or not all(isinstance(p, dict) for p in parts):
+            if not isinstance(parts := raw["events"], list):
                 raise InputError("event field 'events' must be a list of events")
-            return Composed(tuple(event_from_json(part) for part in parts))
+            return Composed(tuple(_inner(part, depth) for part in parts))
+        case "self_composed":
+            _only(raw, "of", "count")
+            return SelfComposed(_inner(raw["of"], depth), _integer(raw, "count"))
         case _:
-            raise InputError(f"unknown event {kind!r}; known: poisson_gaussian, gaussian, composed")
+            return _read_leaf(raw)
 
 
-Mechanism = Literal["poisson_gaussian", "gaussian", "composed"]
+def _read_leaf(raw: Mapping[str, object]) -> Leaf:
+    match kind := raw.get("event"):
+        case "poisson_gaussian":
+            _only(raw, "sampling_rate", "noise_multiplier", "steps", "unit")
+            rate, noise = _number(raw, "sampling_rate"), _number(raw, "noise_multiplier")
+            return PoissonGaussian(rate, noise, _integer(raw, "steps"), _unit(raw))
+        case "gaussian":
+            return Gaussian(*_noise_and_unit(raw))
+        case "laplace":
+            return Laplace(*_noise_and_unit(raw))
+        case "discrete_laplace":
+            return DiscreteLaplace(*_noise_and_unit(raw))
+        case "discrete_gaussian":
+            _only(raw, "noise_std", "sensitivity", "unit")
+            std, sensitivity = _number(raw, "noise_std"), _integer(raw, "sensitivity")
+            return DiscreteGaussian(std, sensitivity, _unit(raw))
+        case "exponential_quantile":
+            _only(raw, "epsilon", "unit")
+            return ExponentialQuantile(_number(raw, "epsilon"), _unit(raw))
+        case _:
+            raise InputError(f"unknown event {kind!r}; known: {', '.join(get_args(Mechanism))}")
 
 
-def mechanism(event: Event) -> Mechanism:
-    """The mechanism's name, as a metric label and a table column."""
-    match event:
-        case PoissonGaussian():
-            return "poisson_gaussian"
-        case Gaussian():
-            return "gaussian"
-        case Composed():
-            return "composed"
+def _second_version(raw: Mapping[str, object]) -> Mapping[str, object]:
+    """What the first version said, in the second: it knew no entities and three mechanisms."""
+    kind = raw.get("event")
+    is_known = kind in ("poisson_gaussian", "gaussian", "composed")
+    if not is_known or "unit" in raw or type(raw["version"]) is not int:
+        raise InputError(f"event {kind!r} is none of version 1")
+    unit = {} if kind == "composed" else {"unit": "record"}
+    return {**raw, "version": EVENT_VERSION, **unit}
+
+
+def _inner(raw: object, depth: int) -> Event:
+    if not isinstance(raw, dict) or depth == 0:
+        raise InputError(f"events are made of events, nested at most {DEEPEST_NESTING} deep")
+    return _read(raw, depth - 1)
+
+
+def _noise_and_unit(raw: Mapping[str, object]) -> tuple[float, PrivacyUnit]:
+    _only(raw, "noise_multiplier", "unit")
+    return _number(raw, "noise_multiplier"), _unit(raw)
+
+
+def _integer(raw: Mapping[str, object], field: str) -> int:
+    value = raw[field]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"event field {field!r} must be an integer")
+    return value
 
 
 def _only(raw: Mapping[str, object], *fields: str) -> None:
@@ -178,11 +366,9 @@ def _only(raw: Mapping[str, object], *fields: str) -> None:
 
 
 def _unit(raw: Mapping[str, object]) -> PrivacyUnit:
-    match raw.get("unit", "record"):
-        case "record":
-            return "record"
-        case "entity":
-            return "entity"
+    match raw["unit"]:
+        case "record" | "entity" as unit:
+            return unit
         case unit:
             raise InputError(f"event field 'unit' is {unit!r}; known: record, entity")
 
@@ -202,9 +388,11 @@ def _require(holds: bool, field: str, expectation: str) -> None:  # noqa: FBT001
         raise InputError(f"{field} must be {expectation}")
 
 
-def _require_noise(noise_multiplier: float) -> None:
-    _require(
-        math.isfinite(noise_multiplier) and noise_multiplier > 0,
-        "noise_multiplier",
-        "> 0 and finite",
-    )
+def _require_positive(value: float, field: str) -> None:
+    _require(math.isfinite(value) and value > 0, field, "> 0 and finite")
+
+
+def _require_count(count: int, field: str) -> None:
+    # A numpy integer or a bool would come back from JSON as something else.
+    holds = type(count) is int and 1 <= count <= MOST_REPETITIONS
+    _require(holds, field, f"an integer from 1 to {MOST_REPETITIONS}")

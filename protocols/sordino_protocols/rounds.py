@@ -28,6 +28,7 @@ class RunEvent(StrEnum):
     STARTED = "started"
     ADMITTED = "admitted"
     ADMITTED_TO_MEASURE = "admitted_to_measure"
+    ADMITTED_TO_EVALUATE = "admitted_to_evaluate"
     MEASURED = "measured"
     ROUND_CLOSED = "round_closed"
     TRAINED = "trained"
@@ -42,6 +43,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunEvent], RunState] = MappingProxyType
         (RunState.QUEUED, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.ADMITTING, RunEvent.ADMITTED): RunState.TRAINING,
         (RunState.ADMITTING, RunEvent.ADMITTED_TO_MEASURE): RunState.MEASURING,
+        (RunState.ADMITTING, RunEvent.ADMITTED_TO_EVALUATE): RunState.EVALUATING,
         (RunState.ADMITTING, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.MEASURING, RunEvent.MEASURED): RunState.TRAINING,
         (RunState.MEASURING, RunEvent.GAVE_UP): RunState.FAILED,

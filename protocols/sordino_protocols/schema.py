@@ -7,6 +7,7 @@ records changes no shape. This module reads no record: the encoder lives where t
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -58,6 +59,8 @@ class DatasetFacts(BaseModel):
 
     Attributes:
         name: what jobs and policies call the data set.
+        lineage: what its records are counted under; a view, a filter or a copy of a data set names
+            the lineage of what it is made of. None: the data set's own name.
         version: raised by the admin whenever the meaning of the records changes.
         unit: the column that names the entity behind a record, whose values are compared as text;
             absent: each record is a unit. It is no feature.
@@ -70,16 +73,17 @@ class DatasetFacts(BaseModel):
     model_config = STRICT
 
     name: str
+    lineage: str | None = None
     version: int = Field(ge=1)
     unit: ColumnName | None = None
     max_records_per_unit: int = Field(default=1, ge=1)
     order_of_magnitude: int = Field(ge=1, le=10**12)
     holdout_fraction: float = Field(gt=0, lt=1)
 
-    @field_validator("name")
+    @field_validator("name", "lineage")
     @classmethod
-    def _named(cls, name: str) -> str:
-        return _checked_name(name)
+    def _named(cls, name: str | None) -> str | None:
+        return None if name is None else _checked_name(name)
 
     @model_validator(mode="after")
     def _one_record_is_one(self) -> "DatasetFacts":
@@ -150,6 +154,11 @@ class Schema(BaseModel):
         _check_features(self)
         _check_source(self)
         return self
+
+    @property
+    def lineage(self) -> str:
+        """What the ledger and the policy's budgets count the data set under."""
+        return self.dataset.lineage or self.dataset.name
 
     @property
     def label(self) -> SingleColumn:
@@ -230,6 +239,42 @@ class Schema(BaseModel):
         """The source's columns that are read, the unit's excepted."""
         return tuple(name for column in self.columns.items() for name in source_names_of(*column))
 
+    def narrowed(self, columns: Collection[str]) -> "Schema":
+        """The schema as if no other feature column had ever been declared.
+
+        The label stays; of the protected columns stay those that are kept. Names, order and digests
+        are those of a schema that was declared so.
+
+        Args:
+            columns: names of feature columns, in any order; empty: all.
+
+        Raises:
+            InputError: a name is no feature column of this schema.
+        """
+        known = {name for name, _ in self.features}
+        for name in columns:
+            if name not in known:
+                raise InputError(f"columns: {name!r} is no feature column of the data set")
+        if not columns or set(columns) == known:
+            return self
+        kept = {*columns, self.roles.label}
+        protected = tuple(name for name in self.roles.protected if name in kept)
+        return Schema(
+            dataset=self.dataset,
+            columns={name: column for name, column in self.columns.items() if name in kept},
+            roles=self.roles.model_copy(update={"protected": protected}),
+        )
+
+    def positions(self, columns: Collection[str]) -> tuple[int, ...]:
+        """Where the features of these columns stand in an encoded record, in ascending order."""
+        begin, positions = 0, list[int]()
+        for name, column in self.features:
+            width = width_of(column)
+            if name in columns:
+                positions.extend(range(begin, begin + width))
+            begin += width
+        return tuple(positions)
+
     def digest(self) -> str:
         """SHA-256 (hex) of everything declared here; the same for the same declarations."""
         return _digest(self, "dataset", "columns", "roles")
@@ -241,6 +286,8 @@ class Schema(BaseModel):
 
 def _digest(schema: Schema, *tables: str) -> str:
     facts = schema.model_dump(mode="json", include=set(tables))
+    if "dataset" in facts and schema.dataset.lineage is None:
+        del facts["dataset"]["lineage"]  # as below: from before there were lineages
     if schema.task == "binary":
         del facts["roles"]["task"]  # so that schemas from before there were tasks keep their digest
     return hashlib.sha256(canonical_json({"schema_version": SCHEMA_VERSION} | facts)).hexdigest()

@@ -18,7 +18,6 @@ from sordino_protocols.noisy_ratios import (
     Estimate,
     Excess,
     candidates_up_to,
-    cell_variance,
     estimate,
     mean_excess,
     mean_of_independent,
@@ -33,6 +32,7 @@ __all__ = [
     "Figure",
     "Scorecard",
     "TaskScorecard",
+    "check_scores",
     "class_scorecard",
     "error_scorecard",
     "figures",
@@ -147,13 +147,9 @@ def scorecard(histogram: NoisyTable, *, noise_std: float, confidence: float) -> 
         InputError: a shape that is not [2, even number of bins] (one half must be an edge), values
             that are not finite, or noise or confidence out of range.
     """
-    width = _checked(histogram, noise_std, confidence)
-    if histogram.shape[0] != 2:  # noqa: PLR2004
-        raise InputError(f"histogram has shape {histogram.shape}; expected [2, bins]")
+    width = check_scores(histogram, noise_std, confidence)
     bins = histogram.shape[1]
-    if bins < 2 or bins % 2:  # noqa: PLR2004
-        raise InputError(f"histogram has {bins} bins; expected an even number")
-    variance = cell_variance(noise_std)
+    variance = noise_std**2
     is_right = np.zeros((2, bins))
     is_right[0, : bins // 2] = is_right[1, bins // 2 :] = 1
     return Scorecard(
@@ -177,7 +173,7 @@ def class_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -
     width = _checked(table, noise_std, confidence)
     if table.shape[0] < 2 or table.shape[1] != 2:  # noqa: PLR2004
         raise InputError(f"table has shape {table.shape}; expected [classes, 2]")
-    variance, is_right = cell_variance(noise_std), np.array([[0.0, 1.0]])
+    variance, is_right = noise_std**2, np.array([[0.0, 1.0]])
     recalls = tuple(_share(row[np.newaxis], is_right, variance, width) for row in table)
     return ClassScorecard(
         accuracy=_share(table, np.repeat(is_right, len(table), axis=0), variance, width),
@@ -201,7 +197,7 @@ def error_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -
     width = _checked(table, noise_std, confidence)
     if table.shape[0] != 1 or table.shape[1] < 2:  # noqa: PLR2004
         raise InputError(f"table has shape {table.shape}; expected [1, bins]")
-    counts, variance = table[0], cell_variance(noise_std)
+    counts, variance = table[0], noise_std**2
     half_bin = LARGEST_ERROR / len(counts) / 2
     centres = np.linspace(half_bin, LARGEST_ERROR - half_bin, len(counts))
     candidates = candidates_up_to(LARGEST_ERROR)
@@ -250,6 +246,21 @@ def _auc_excess(histogram: NoisyTable, variance: float) -> Excess:
         distance=of_positive @ positive,
         variance=counted + noised + variance**2 * squares,
     )
+
+
+def check_scores(histogram: NoisyTable, noise_std: float, confidence: float) -> float:
+    """Return how many standard deviations an interval reaches, for a histogram of scores.
+
+    Raises:
+        InputError: as `scorecard`.
+    """
+    width = _checked(histogram, noise_std, confidence)
+    if histogram.shape[0] != 2:  # noqa: PLR2004
+        raise InputError(f"histogram has shape {histogram.shape}; expected [2, bins]")
+    bins = histogram.shape[1]
+    if bins < 2 or bins % 2:  # noqa: PLR2004
+        raise InputError(f"histogram has {bins} bins; expected an even number")
+    return width
 
 
 def _checked(table: NoisyTable, noise_std: float, confidence: float) -> float:

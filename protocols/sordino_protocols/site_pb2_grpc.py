@@ -185,3 +185,164 @@ class Vault:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AdminStub:
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListApprovals = channel.unary_unary(
+                '/sordino.site.v1.Admin/ListApprovals',
+                request_serializer=sordino__protocols_dot_site__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=sordino__protocols_dot_site__pb2.ListApprovalsReply.FromString,
+                _registered_method=True)
+        self.ShowApproval = channel.unary_unary(
+                '/sordino.site.v1.Admin/ShowApproval',
+                request_serializer=sordino__protocols_dot_site__pb2.ShowApprovalRequest.SerializeToString,
+                response_deserializer=sordino__protocols_dot_site__pb2.ShowApprovalReply.FromString,
+                _registered_method=True)
+        self.Decide = channel.unary_unary(
+                '/sordino.site.v1.Admin/Decide',
+                request_serializer=sordino__protocols_dot_site__pb2.DecideRequest.SerializeToString,
+                response_deserializer=sordino__protocols_dot_site__pb2.DecideReply.FromString,
+                _registered_method=True)
+
+
+class AdminServicer:
+    """Missing associated documentation comment in .proto file."""
+
+    def ListApprovals(self, request, context):
+        """Runs that were put before the approvers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowApproval(self, request, context):
+        """One of them: the job, who signed it, what it costs, what is left, what changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Decide(self, request, context):
+        """What a person decided, signed with that person's key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdminServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=sordino__protocols_dot_site__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=sordino__protocols_dot_site__pb2.ListApprovalsReply.SerializeToString,
+            ),
+            'ShowApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowApproval,
+                    request_deserializer=sordino__protocols_dot_site__pb2.ShowApprovalRequest.FromString,
+                    response_serializer=sordino__protocols_dot_site__pb2.ShowApprovalReply.SerializeToString,
+            ),
+            'Decide': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decide,
+                    request_deserializer=sordino__protocols_dot_site__pb2.DecideRequest.FromString,
+                    response_serializer=sordino__protocols_dot_site__pb2.DecideReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'sordino.site.v1.Admin', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('sordino.site.v1.Admin', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Admin:
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sordino.site.v1.Admin/ListApprovals',
+            sordino__protocols_dot_site__pb2.ListApprovalsRequest.SerializeToString,
+            sordino__protocols_dot_site__pb2.ListApprovalsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sordino.site.v1.Admin/ShowApproval',
+            sordino__protocols_dot_site__pb2.ShowApprovalRequest.SerializeToString,
+            sordino__protocols_dot_site__pb2.ShowApprovalReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sordino.site.v1.Admin/Decide',
+            sordino__protocols_dot_site__pb2.DecideRequest.SerializeToString,
+            sordino__protocols_dot_site__pb2.DecideReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
+from rich.text import Text
 
 from sordino_protocols.errors import ExitCode, SordinoError
 
@@ -34,7 +35,8 @@ def show(rows: Sequence[Mapping[str, object]], *, output: Output, title: str | N
         justify: JustifyMethod = "right" if is_number else "left"
         table.add_column(key.replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        # As text: a cell such as [alice] is no markup.
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     # Into a pipe or a file a line stays a line, however long.
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 

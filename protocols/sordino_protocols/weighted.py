@@ -220,19 +220,26 @@ class GroupNorm(BaseModel):
         return _scale_and_shift(arrived[:1]) if self.affine else ()
 
 
-class Lstm(BaseModel):
-    """Long short-term memory over [steps, features]: its last state, or the state at each step."""
+class _Recurrent(BaseModel):
+    """What both recurrent layers have: `layers` of `hidden` states over [steps, features]."""
 
     model_config = STRICT
 
-    kind: Literal["lstm"]
+    kind: str
     hidden: Width
     layers: StackHeight = 1
     output: RecurrentOutput = "last"
 
     def output_shape(self, arrived: Shape) -> Shape:
         """[hidden], or [steps, hidden]."""
-        return _recurrent_shape(arrived, self.hidden, self.output)
+        require_rank(arrived, names=_SEQUENCE, ranks=(2,))
+        return (self.hidden,) if self.output == "last" else (arrived[0], self.hidden)
+
+
+class Lstm(_Recurrent):
+    """Long short-term memory over [steps, features]: its last state, or the state at each step."""
+
+    kind: Literal["lstm"]
 
     def parameters(self, arrived: Shape) -> tuple[Parameter, ...]:
         """For each layer: weights of input and state, then their biases, gate above gate."""
@@ -240,19 +247,10 @@ class Lstm(BaseModel):
         return _recurrent(arrived, self.hidden, self.layers, gates=4, bias_start=forget)
 
 
-class Gru(BaseModel):
+class Gru(_Recurrent):
     """Gated recurrent units over [steps, features]: the last state, or the state at each step."""
 
-    model_config = STRICT
-
     kind: Literal["gru"]
-    hidden: Width
-    layers: StackHeight = 1
-    output: RecurrentOutput = "last"
-
-    def output_shape(self, arrived: Shape) -> Shape:
-        """[hidden], or [steps, hidden]."""
-        return _recurrent_shape(arrived, self.hidden, self.output)
 
     def parameters(self, arrived: Shape) -> tuple[Parameter, ...]:
         """For each layer: weights of input and state, then their biases, gate above gate."""
@@ -297,11 +295,6 @@ def _kernel_weight(inputs: int, outputs: int, kernel: Shape, *, groups: int) -> 
     places = math.prod(kernel)
     fans = Fans(inputs // groups * places, outputs // groups * places)
     return Parameter("weight", (outputs, inputs // groups, *kernel), fans)
-
-
-def _recurrent_shape(arrived: Shape, hidden: int, output: RecurrentOutput) -> Shape:
-    require_rank(arrived, names=_SEQUENCE, ranks=(2,))
-    return (hidden,) if output == "last" else (arrived[0], hidden)
 
 
 def _recurrent(

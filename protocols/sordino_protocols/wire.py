@@ -9,6 +9,7 @@ say this, now, is decided by whoever receives the message.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sordino_protocols.errors import PeerError
+from sordino_protocols.errors import InputError, PeerError
+from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import PURPOSES, SignedJob
 from sordino_protocols.limits import MAX_VECTOR_LENGTH
 from sordino_protocols.messages import (
@@ -32,6 +34,8 @@ from sordino_protocols.messages import (
     Measure,
     Message,
     Quote,
+    Recall,
+    Recalled,
     Receipt,
     Refusal,
     Refused,
@@ -47,6 +51,7 @@ _MAGIC = b"SRDN"
 _FRAME = struct.Struct(">4sBI")
 _LARGEST_HEADER = 4 * 1024 * 1024
 _SIGNED_PREFIX = b"sordino/wire/2\n"
+_HEAD_KEYS = {"length", "hash", "signature"}
 _SIGNED_JOB_KEYS = {"body", "submitter", "signature", "purpose", "nonce"}
 _HEADER_KEYS = {"type", "sender", "fields", "payload"}
 # Run ids become names of files.
@@ -57,12 +62,14 @@ _LARGEST_INTEGER = 2**63
 _DTYPE = np.dtype("<f4")
 
 _TYPES: Mapping[str, type[Message]] = {
+    "recall": Recall,
     "inquire": Inquire,
     "admit": Admit,
     "measure": Measure,
     "round_plan": RoundPlan,
     "evaluate": Evaluate,
     "settle": Settle,
+    "recalled": Recalled,
     "quote": Quote,
     "admission": Admission,
     "statistics": Statistics,
@@ -176,7 +183,7 @@ def _header(header: bytes) -> dict[str, object]:
 
 
 def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
-    readers = _readers(kind)
+    readers = _readers(_NAMES[kind])
     if not isinstance(raw, dict) or set(raw) != set(readers):
         raise _malformed(f"{_NAMES[kind]} must have exactly the fields {sorted(readers)}")
     values = {name: read(raw[name]) for name, read in readers.items()}
@@ -204,23 +211,28 @@ def _to_json(value: object) -> object:
                 "nonce": nonce,
                 "signature": signature.hex(),
             }
+        case SignedHead(length, newest, signature):
+            return {"length": length, "hash": newest, "signature": signature}
         case Refusal():
             return value.value
         case _:
             return value
 
 
-def _readers(kind: type[Message]) -> Mapping[str, Callable[[object], object]]:
+@functools.cache
+def _readers(name: str) -> Mapping[str, Callable[[object], object]]:
     known: dict[object, Callable[[object], object]] = {
         str: _text,
         int: _integer,
         float: _real,
         bool: _boolean,
+        SignedHead: _signed_head,
         SignedJob: _signed_job,
         Refusal: _refusal,
         Refusal | None: lambda raw: None if raw is None else _refusal(raw),
         Vector: _length,
     }
+    kind = _TYPES[name]
     hints = typing.get_type_hints(kind)
     return {each.name: known[hints[each.name]] for each in dataclasses.fields(kind)}
 
@@ -289,6 +301,15 @@ def _refusal(raw: object) -> Refusal:
         raise _malformed("unknown refusal") from None
 
 
+def _signed_head(raw: object) -> SignedHead:
+    if not isinstance(raw, dict) or set(raw) != _HEAD_KEYS:
+        raise _malformed(f"a ledger's head must have exactly {sorted(_HEAD_KEYS)}")
+    try:
+        return SignedHead(_integer(raw["length"]), _text(raw["hash"]), _text(raw["signature"]))
+    except InputError as error:
+        raise _malformed(str(error)) from None
+
+
 def _signed_job(raw: object) -> SignedJob:
     if not isinstance(raw, dict) or set(raw) != _SIGNED_JOB_KEYS:
         raise _malformed(f"a job must have exactly {sorted(_SIGNED_JOB_KEYS)}")
@@ -299,7 +320,7 @@ def _signed_job(raw: object) -> SignedJob:
         raise _malformed("a job's body or signature cannot be read") from None
     purpose = PURPOSES.get(_text(raw["purpose"]))
     if purpose is None:
-        raise _malformed("a job's purpose must be train or price")
+        raise _malformed("a job's purpose must be train, validate or price")
     return SignedJob(body, _sender(raw["submitter"]), signature, purpose, _text(raw["nonce"]))
 
 

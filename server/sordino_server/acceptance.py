@@ -62,7 +62,7 @@ def accept_update(
         dimension: length of an update.
         clipping_norm: of the round: under adaptive clipping it is not the plan's.
     """
-    training = plan.training
+    training = plan.require_training()
 
     def check(site: str, reply: Update) -> None:
         _require_job(reply.job_digest, job_digest)

@@ -13,8 +13,10 @@ from flwr.serverapp import Grid, ServerApp
 from sordino_protocols.logs import configure_logging
 from sordino_protocols.signing import load_signer, load_trust
 from sordino_server.config import ServerConfig, load_config
-from sordino_server.coordinator import Coordinator, RunFailedError
+from sordino_server.coordinator import Coordinator
 from sordino_server.exchange import Exchange
+from sordino_server.heads import HeadStore
+from sordino_server.questions import RunFailedError
 from sordino_server.runs import RunDirectory
 from sordino_server.strategy import Strategy
 
@@ -37,13 +39,11 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _execute(run: RunDirectory, config: ServerConfig, grid: Grid) -> None:
-    strategy = Strategy(
-        Exchange(grid),
-        load_signer(config.server.signing_key, config.server.name),
-        load_trust(config.server.sites),
-    )
+    signer = load_signer(config.server.signing_key, config.server.name)
+    sites = load_trust(config.server.sites)
+    heads = HeadStore(config.heads_directory, sites)
     try:
-        Coordinator(run, strategy).execute()
+        Coordinator(run, Strategy(Exchange(grid), signer, sites), heads).execute()
     except RunFailedError as error:
         # Known to the run's log already: for Flower the app has done its work.
         structlog.get_logger(component="server").warning("run_failed", reason=str(error))

@@ -41,3 +41,24 @@ def runs(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TA
         for each in Runs(load_config(config).runs_directory).all()
     ]
     show(rows, output=output)
+
+
+@server_app.command("heads")
+def heads(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TABLE) -> None:
+    """List the newest ledger entry that the server remembers of every site."""
+    from sordino_protocols.signing import load_trust
+    from sordino_server.config import load_config
+    from sordino_server.heads import HeadStore
+
+    loaded = load_config(config)
+    sites = load_trust(loaded.server.sites)
+    store = HeadStore(loaded.heads_directory, sites)
+    remembered = {site: store.get(site) for site in sorted(sites.keys)}
+    show(
+        [
+            {"site": site, "entries": head.length, "head": head.hash}
+            for site, head in remembered.items()
+            if head is not None
+        ],
+        output=output,
+    )

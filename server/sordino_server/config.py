@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
-from sordino_protocols.job import Name
+from sordino_protocols.job_sections import Name
 
 Address = Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")]
 
@@ -87,6 +87,11 @@ class ServerConfig:
     def runs_directory(self) -> Path:
         """One directory a run."""
         return self.server.state / "runs"
+
+    @property
+    def heads_directory(self) -> Path:
+        """What the server remembers of the sites' ledgers."""
+        return self.server.state / "heads"
 
 
 def load_config(path: Path) -> ServerConfig:

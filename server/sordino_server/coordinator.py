@@ -8,15 +8,14 @@ to hold budget for it is told that it may let go.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import structlog
 
 from sordino_protocols.accounting import epsilon_by_pld
-from sordino_protocols.errors import ExitCode, InputError, SordinoError
+from sordino_protocols.errors import InputError
 from sordino_protocols.feature_statistics import make_scaling
 from sordino_protocols.job import Job
 from sordino_protocols.messages import (
@@ -27,9 +26,6 @@ from sordino_protocols.messages import (
     Inquire,
     Measure,
     Receipt,
-    Refusal,
-    Reply,
-    Request,
     RoundPlan,
     Settle,
     Statistics,
@@ -38,7 +34,7 @@ from sordino_protocols.messages import (
 )
 from sordino_protocols.models import initial_weights
 from sordino_protocols.optimizer import SgldOptimizer
-from sordino_protocols.plan import StatisticsPlan
+from sordino_protocols.plan import StatisticsPlan, TrainingPlan
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent, RunState
 from sordino_server.acceptance import (
     accept_admission,
@@ -49,43 +45,40 @@ from sordino_server.acceptance import (
 )
 from sordino_server.admitted import Admitted, read_admitted
 from sordino_server.aggregation import aggregate, clipping_norm_at, sum_updates
+from sordino_server.brought_model import check_fit
+from sordino_server.certificate import issue
 from sordino_server.evaluating import evaluation_facts
+from sordino_server.heads import HeadStore
 from sordino_server.inquiry import inquire
 from sordino_server.langevin import check_temperature
 from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
 from sordino_server.plausibility import check_same_columns
+from sordino_server.questions import Questions, RunFailedError, silences
 from sordino_server.runs import ADMISSIONS, EVALUATION, QUOTES, STATEMENT, RunDirectory
 from sordino_server.statement import (
+    AdmissionFacts,
     Admissions,
     EvaluationFacts,
     Statement,
     admission_facts,
     receipt_facts,
 )
-from sordino_server.strategy import Outcome, Patience, Strategy
+from sordino_server.strategy import Outcome, Strategy
 
 MOST_ATTEMPTS = 5
 """How often a run is started that gets no further; after that it is only wound up."""
 
 _CONFIDENCE = 0.95
 _CONNECT_SECONDS = 60.0
-_WINDING_UP_PATIENCE = Patience(quorum=1, deadline_seconds=10.0, grace_seconds=10.0)
-
-R = TypeVar("R", bound=Reply)
-
-
-class RunFailedError(SordinoError):
-    """The run cannot go on. The text says why, in words for the data scientist."""
-
-    exit_code = ExitCode.REFUSED
 
 
 class Coordinator:
     """Drives one run through `rounds.RUN_TRANSITIONS`."""
 
-    def __init__(self, run: RunDirectory, strategy: Strategy) -> None:
+    def __init__(self, run: RunDirectory, strategy: Strategy, heads: HeadStore) -> None:
         self._run = run
         self._strategy = strategy
+        self._questions = Questions(run, strategy, heads)
         self._signed = run.manifest().job
         self._job = run.job()
         self._plan = self._job.plan
@@ -102,19 +95,19 @@ class Coordinator:
                 self._go_on()
             except (RunFailedError, InputError) as error:
                 # First the sites: once the run is over, nobody comes back to it.
-                unsettled = self._release_holds(self._cohort())
+                unsettled = self._questions.release_holds(self._cohort())
                 self._run.advance(RunEvent.GAVE_UP, reason=str(error), unsettled=unsettled)
                 raise RunFailedError(str(error)) from error
 
     def _go_on(self) -> None:
         if self._run.attempts_in_vain() > MOST_ATTEMPTS:
             raise RunFailedError("the server app failed again and again: see the server's log")
-        is_price = self._run.manifest().purpose == "price"
+        is_price = self._signed.purpose == "price"
         while (state := self._run.state()) not in TERMINAL_RUN_STATES:
             if is_price:
                 self._go_on_with_price(state)
             else:
-                self._go_on_with_training(state)
+                self._go_on_with_work(state)
 
     # ------------------------------------------------------------------ a price
 
@@ -124,7 +117,8 @@ class Coordinator:
                 self._run.advance(RunEvent.STARTED, cohort=self._wanted())
             case RunState.ADMITTING:
                 request = Inquire(self._run.run_id, self._signed)
-                self._run.save(QUOTES, inquire(self._strategy, self._cohort(), request))
+                quotes = inquire(self._questions, self._strategy, self._cohort(), request)
+                self._run.save(QUOTES, quotes)
                 self._run.advance(RunEvent.ADMITTED)
             case RunState.TRAINING:
                 self._run.advance(RunEvent.TRAINED)
@@ -133,9 +127,9 @@ class Coordinator:
             case _:
                 self._run.advance(RunEvent.SETTLED)
 
-    # ------------------------------------------------------------------ a training run
+    # ------------------------------------------------------------------ training, or validation
 
-    def _go_on_with_training(self, state: RunState) -> None:
+    def _go_on_with_work(self, state: RunState) -> None:
         match state:
             case RunState.QUEUED:
                 self._start()
@@ -144,7 +138,7 @@ class Coordinator:
             case RunState.MEASURING if self._plan.statistics is not None:
                 self._measure(self._plan.statistics)
             case RunState.TRAINING:
-                self._rounds()
+                self._rounds(self._plan.require_training())
             case RunState.EVALUATING:
                 self._evaluate()
             case _:
@@ -180,30 +174,39 @@ class Coordinator:
         return cohort
 
     def _admit(self) -> None:
+        cohort = self._questions.recall(self._cohort())
         request = Admit(self._run.run_id, self._signed)
         check = accept_admission(self._signed.digest, self._plan)
-        outcome = self._ask(self._cohort(), request, Admission, check=check)
+        outcome = self._questions.ask(cohort, request, Admission, check=check)
         check_same_columns(outcome.answers)
         admissions = {site: admission_facts(each) for site, each in outcome.answers.items()}
-        self._check_temperature([facts.order_of_magnitude for facts in admissions.values()])
+        self._check_possible(admissions)
         self._run.save(ADMISSIONS, Admissions(sites=admissions))
+        self._run.save_sealed("admissions", outcome.envelopes)
         refused = {site: refusal.value for site, refusal in outcome.refusals.items()}
-        to_measure = self._plan.statistics is not None
-        event = RunEvent.ADMITTED_TO_MEASURE if to_measure else RunEvent.ADMITTED
-        self._run.advance(event, sites=sorted(admissions), refused=refused)
+        self._run.advance(self._after_admission(), sites=sorted(admissions), refused=refused)
 
-    def _check_temperature(self, units: list[int]) -> None:
-        """Refuse what the optimiser cannot do with these sites, before anything is paid."""
-        file, plan = self._job.file, self._plan.training
-        if isinstance(file.optimizer, SgldOptimizer):
-            check_temperature(file.optimizer, plan, units=units, quorum=file.cohort.quorum)
+    def _after_admission(self) -> RunEvent:
+        if self._plan.training is None:
+            return RunEvent.ADMITTED_TO_EVALUATE
+        return RunEvent.ADMITTED if self._plan.statistics is None else RunEvent.ADMITTED_TO_MEASURE
+
+    def _check_possible(self, admissions: Mapping[str, AdmissionFacts]) -> None:
+        """Refuse what cannot be done with these sites, before anything is paid."""
+        file, training = self._job.file, self._plan.training
+        if training is not None and isinstance(file.optimizer, SgldOptimizer):
+            units = [facts.order_of_magnitude for facts in admissions.values()]
+            check_temperature(file.optimizer, training, units=units, quorum=file.cohort.quorum)
+        if training is None:
+            features = next(iter(admissions.values())).feature_count
+            check_fit(self._run.model(), self._run.scaling(), file.model, features=features)
 
     def _measure(self, plan: StatisticsPlan) -> None:
         """Learn how to scale the features."""
         admitted = read_admitted(self._run)
         request = Measure(self._run.run_id, self._signed.digest)
         check = accept_statistics(self._signed.digest, plan, admitted)
-        outcome = self._ask(admitted.sites, request, Statistics, check=check)
+        outcome = self._questions.ask(admitted.sites, request, Statistics, check=check)
         totals = sum_updates([each.vector.astype(np.float64) for each in outcome.answers.values()])
         sites = len(outcome.answers)
         scaling = make_scaling(plan, totals, sites=sites, measured=admitted.measured)
@@ -215,22 +218,22 @@ class Coordinator:
         scaling = self._run.scaling()
         return np.zeros(0, dtype=np.float32) if scaling is None else scaling.vector()
 
-    def _rounds(self) -> None:
+    def _rounds(self, plan: TrainingPlan) -> None:
         admitted = read_admitted(self._run)
-        state = self._run.checkpoint() or self._initial(admitted)
+        state = self._run.checkpoint() or self._initial(plan, admitted)
         with ThreadPoolExecutor(1) as accountant:
-            while state.rounds_done < self._plan.training.rounds:
+            while state.rounds_done < plan.rounds:
                 number = state.rounds_done + 1
-                spent = accountant.submit(_epsilon_after, self._job, number)
+                spent = accountant.submit(_epsilon_after, plan, number, self._job)
                 started = time.monotonic()
                 before = state
-                state, outcome = self._round(number, before, admitted)
+                state, outcome = self._round(plan, number, before, admitted)
                 # Before the checkpoint: after a crash in between the round is asked, and logged,
                 # again, and the later entry holds.
                 self._run.record(
                     "round",
                     round=number,
-                    rounds=self._plan.training.rounds,
+                    rounds=plan.rounds,
                     participants=sorted(outcome.answers),
                     rejections={site: each.value for site, each in outcome.rejections.items()},
                     refusals={site: each.value for site, each in outcome.refusals.items()},
@@ -239,14 +242,13 @@ class Coordinator:
                     seconds=round(time.monotonic() - started, 4),
                 )
                 self._run.save_checkpoint(state)
-        released = released_weights(state, self._plan.training)
+        released = released_weights(state, plan)
         self._run.save_model(released, job_digest=self._signed.digest)
         self._run.advance(RunEvent.TRAINED)
 
     def _round(
-        self, number: int, state: ServerState, admitted: Admitted
+        self, plan: TrainingPlan, number: int, state: ServerState, admitted: Admitted
     ) -> tuple[ServerState, Outcome[Update]]:
-        plan = self._plan.training
         run_id, digest = self._run.run_id, self._signed.digest
         weights = state.weights.astype(np.float32)
         request = RoundPlan(run_id, digest, number, weights, self._scaling())
@@ -260,7 +262,7 @@ class Coordinator:
             dimension=len(state.weights),
             clipping_norm=clipping_norm,
         )
-        outcome = self._ask(admitted.sites, request, Update, check=check)
+        outcome = self._questions.ask(admitted.sites, request, Update, check=check)
         if plan.lanes:
             # The audit reads all rounds in units of the plan's clipping norm.
             unit = np.float32(clipping_norm / plan.clipping_norm)
@@ -272,19 +274,19 @@ class Coordinator:
             [admitted.units[site] for site in outcome.answers],
             plan,
         )
-        optimizer = self._job.file.optimizer
+        optimizer = self._job.file.require_optimizer()
         seed = bytes.fromhex(digest)
         advanced = advance(state, release, plan=plan, optimizer=optimizer, seed=seed)
         return advanced, outcome
 
     def _evaluate(self) -> None:
         admitted, plan = read_admitted(self._run), self._plan.evaluation
-        extra = np.zeros(self._plan.training.extra_coordinates)
+        extra = np.zeros(self._plan.extra_coordinates)
         weights = np.concatenate([self._run.model(), extra]).astype(np.float32)
         request = Evaluate(self._run.run_id, self._signed.digest, weights, self._scaling())
 
         check = accept_evaluation(self._signed.digest, self._plan, admitted)
-        outcome = self._ask(admitted.sites, request, Evaluation, check=check)
+        outcome = self._questions.ask(admitted.sites, request, Evaluation, check=check)
         tables = {site: each.histogram.astype(np.float64) for site, each in outcome.answers.items()}
         facts = evaluation_facts(
             plan, tables, label_scale=admitted.label_scale, confidence=_CONFIDENCE
@@ -296,7 +298,9 @@ class Coordinator:
         request = Settle(self._run.run_id, self._signed.digest)
         sites = read_admitted(self._run).sites
 
-        outcome = self._ask(sites, request, Receipt, check=accept_receipt(self._signed.digest))
+        check = accept_receipt(self._signed.digest)
+        outcome = self._questions.ask(sites, request, Receipt, check=check)
+        self._run.save_sealed("receipts", outcome.envelopes)
         statement = Statement(
             run_id=self._run.run_id,
             job=self._job,
@@ -307,55 +311,17 @@ class Coordinator:
             receipts={site: receipt_facts(each) for site, each in outcome.answers.items()},
         )
         self._run.save(STATEMENT, statement)
+        issue(self._run, self._strategy.signer, self._strategy.sites)
         # A site whose admission came too late holds budget, and takes no part.
-        others = self._release_holds([site for site in self._cohort() if site not in sites])
-        self._run.advance(RunEvent.SETTLED, unsettled=_silences(outcome) | others)
+        late = [site for site in self._cohort() if site not in sites]
+        others = self._questions.release_holds(late)
+        self._run.advance(RunEvent.SETTLED, unsettled=silences(outcome) | others)
 
-    def _release_holds(self, sites: list[str]) -> dict[str, str]:
-        """Tell sites that the run is over for them. Returns who may hold budget still, and why."""
-        if not sites or self._run.manifest().purpose == "price":
-            return {}
-        request = Settle(self._run.run_id, self._signed.digest)
-        outcome = self._strategy.ask(sites, request, Receipt, _WINDING_UP_PATIENCE)
-        silences = _silences(outcome)
-        return {site: why for site, why in silences.items() if why != Refusal.NOT_ADMITTED}
-
-    def _initial(self, admitted: Admitted) -> ServerState:
+    def _initial(self, plan: TrainingPlan, admitted: Admitted) -> ServerState:
         seed = bytes.fromhex(self._signed.digest)
         weights = initial_weights(self._job.file.model, admitted.feature_count, seed=seed)
-        return initial_state(weights, self._plan.training)
-
-    def _ask(
-        self,
-        cohort: list[str],
-        request: Request,
-        expected: type[R],
-        *,
-        check: Callable[[str, R], None] = lambda _site, _reply: None,
-    ) -> Outcome[R]:
-        """Ask with the job's patience.
-
-        Raises:
-            RunFailedError: the quorum did not answer; says what each site did instead.
-        """
-        wanted = self._job.file.cohort
-        patience = Patience(wanted.quorum, wanted.deadline_seconds, wanted.grace_seconds)
-        outcome = self._strategy.ask(cohort, request, expected, patience, check=check)
-        if not outcome.has_quorum:
-            said = _silences(outcome)
-            reasons = ", ".join(f"{site}: {why}" for site, why in sorted(said.items()))
-            raise RunFailedError(
-                f"{len(outcome.answers)} of {len(cohort)} sites answered {type(request).__name__}; "
-                f"the job needs {wanted.quorum} ({reasons})"
-            )
-        return outcome
+        return initial_state(weights, plan)
 
 
-def _silences(outcome: Outcome[R]) -> dict[str, str]:
-    """What the sites without an answer did instead."""
-    refused = {site: each.value for site, each in outcome.refusals.items()}
-    return refused | {site: each.value for site, each in outcome.rejections.items()}
-
-
-def _epsilon_after(job: Job, number: int) -> float:
-    return epsilon_by_pld(job.plan.training.event_after(number), job.file.guarantee.delta)
+def _epsilon_after(plan: TrainingPlan, number: int, job: Job) -> float:
+    return epsilon_by_pld(plan.event_after(number), job.file.guarantee.delta)

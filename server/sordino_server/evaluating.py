@@ -7,8 +7,20 @@ import numpy as np
 
 from sordino_protocols.models import FloatVector
 from sordino_protocols.plan import EvaluationPlan
-from sordino_protocols.scorecard import ClassScorecard, Estimate, figures, task_scorecard
-from sordino_server.statement import EstimateFacts, EvaluationFacts
+from sordino_protocols.score_curves import calibration, roc_curve
+from sordino_protocols.scorecard import (
+    ClassScorecard,
+    Estimate,
+    NoisyTable,
+    figures,
+    task_scorecard,
+)
+from sordino_server.statement import (
+    CalibrationBinFacts,
+    EstimateFacts,
+    EvaluationFacts,
+    RocPointFacts,
+)
 
 
 def evaluation_facts(
@@ -32,7 +44,7 @@ def evaluation_facts(
     card = task_scorecard(plan.loss, whole, noise_std=noise_std, confidence=confidence)
     scale = label_scale if plan.loss == "squared" else 1.0
     recalls = card.recalls if isinstance(card, ClassScorecard) else ()
-    return EvaluationFacts(
+    facts = EvaluationFacts(
         loss=plan.loss,
         metrics={name: _facts(found, scale) for name, found in figures(card).items()},
         recalls=tuple(_facts(each, 1.0) for each in recalls),
@@ -41,6 +53,35 @@ def evaluation_facts(
         noise_std=noise_std,
         label_scale=label_scale,
         sites=tuple(sorted(tables)),
+    )
+    return _with_curves(facts, whole) if plan.loss == "binary" else facts
+
+
+def _with_curves(facts: EvaluationFacts, histogram: NoisyTable) -> EvaluationFacts:
+    """The same with what only scores show."""
+    noise_std, confidence = facts.noise_std, facts.confidence
+    roc = roc_curve(histogram, noise_std=noise_std, confidence=confidence)
+    found = calibration(histogram, noise_std=noise_std, confidence=confidence)
+    return facts.model_copy(
+        update={
+            "roc": tuple(
+                RocPointFacts(
+                    threshold=point.threshold,
+                    false_positive_rate=_facts(point.false_positive_rate, 1.0),
+                    true_positive_rate=_facts(point.true_positive_rate, 1.0),
+                )
+                for point in roc
+            ),
+            "calibration": tuple(
+                CalibrationBinFacts(
+                    lower=each.lower,
+                    upper=each.upper,
+                    observed_rate=_facts(each.observed_rate, 1.0),
+                )
+                for each in found.bins
+            ),
+            "calibration_error": _facts(found.expected_error, 1.0),
+        }
     )
 
 

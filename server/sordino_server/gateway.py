@@ -34,9 +34,10 @@ from sordino_protocols.gateway_pb2 import (
     WatchRequest,
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
-from sordino_protocols.job import PURPOSES, SignedJob, verify_job
+from sordino_protocols.job import PURPOSES, Job, SignedJob, verify_job
 from sordino_protocols.rounds import TERMINAL_RUN_STATES
 from sordino_protocols.signing import TrustStore, load_trust
+from sordino_server.brought_model import join_pieces, read_brought
 from sordino_server.config import ServerConfig
 from sordino_server.queue import Queue
 from sordino_server.runs import QUOTES, STATEMENT, RunDirectory, Runs, last_state
@@ -94,21 +95,24 @@ class Gateway(GatewayServicer):
 
     def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitReply:  # noqa: N802
         """Queue a job."""
-        purpose = PURPOSES.get(request.purpose)
-        if purpose is None:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "purpose must be train or price")
-        signed = SignedJob(
-            request.body, request.submitter, request.signature, purpose, request.nonce
-        )
+        signed, _ = self._verified(request, context)
+        if signed.purpose == "validate":
+            _abort(context, InputError("a validation comes with the model that it is of"))
+        return self._queued(self._runs.create(signed))
+
+    def SubmitModel(  # noqa: N802
+        self, parts: Iterator[SubmitRequest], context: grpc.ServicerContext
+    ) -> SubmitReply:
+        """Queue a validation and the model that it is of."""
+        # Who it is comes first: nobody's bytes are collected before that is known.
+        signed, job = self._verified(next(parts, SubmitRequest()), context)
+        if signed.purpose != "validate":
+            _abort(context, InputError("a job that is not signed to be a validation has no model"))
         try:
-            verify_job(signed, self._submitters)
-        except (PeerError, AuthenticationError) as error:
+            model = read_brought(join_pieces(part.content for part in parts), job)
+        except InputError as error:
             _abort(context, error)
-        if signed.submitter != _caller(context):
-            _abort(context, AuthenticationError("the certificate and the signature differ in name"))
-        run = self._runs.create(signed)
-        self._queue.wake()
-        return SubmitReply(run_id=run.run_id)
+        return self._queued(self._runs.create(signed, brought=model))
 
     def Sites(self, _: SitesRequest, __: grpc.ServicerContext) -> SitesReply:  # noqa: N802
         """List the enrolled sites."""
@@ -149,6 +153,30 @@ class Gateway(GatewayServicer):
             _abort(context, error)
         for start in range(0, len(content), _CHUNK_BYTES):
             yield Chunk(content=content[start : start + _CHUNK_BYTES])
+
+    def _verified(
+        self, request: SubmitRequest, context: grpc.ServicerContext
+    ) -> tuple[SignedJob, Job]:
+        """A job that the caller signed for what it is, or to be priced."""
+        purpose = PURPOSES.get(request.purpose)
+        if purpose is None:
+            _abort(context, InputError("purpose must be train, validate or price"))
+        signed = SignedJob(
+            request.body, request.submitter, request.signature, purpose, request.nonce
+        )
+        try:
+            job = verify_job(signed, self._submitters)
+        except (PeerError, AuthenticationError) as error:
+            _abort(context, error)
+        if signed.submitter != _caller(context):
+            _abort(context, AuthenticationError("the certificate and the signature differ in name"))
+        if purpose not in {"price", job.purpose}:
+            _abort(context, InputError(f"the job is signed to {purpose}, and says {job.purpose}"))
+        return signed, job
+
+    def _queued(self, run: RunDirectory) -> SubmitReply:
+        self._queue.wake()
+        return SubmitReply(run_id=run.run_id)
 
     def _run(self, run_id: str, context: grpc.ServicerContext) -> RunDirectory:
         """A run of the caller's own; somebody else's is not there."""

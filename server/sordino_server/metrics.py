@@ -156,7 +156,7 @@ def _active(facts: list[_RunFacts]) -> Iterator[Metric]:
     for each in facts:
         label, last, job = [each.run.run_id], each.last_round, each.run.job()
         done.add_metric(label, float(str(last["round"])))
-        planned.add_metric(label, job.plan.training.rounds)
+        planned.add_metric(label, job.plan.rounds)
         spent.add_metric(label, float(str(last["epsilon_spent"])))
         whole.add_metric(label, job.file.privacy.epsilon)
         participants.add_metric(label, len(_items(last["participants"])))

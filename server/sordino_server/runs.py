@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from sordino_protocols.model_file import ReleasedModel, read_model, write_model
 from sordino_protocols.models import FloatVector
 from sordino_protocols.rounds import RunEvent, RunState, advance_run
 from sordino_protocols.scaling import Scaling, scaling_from
-from sordino_protocols.signing import canonical_json
+from sordino_protocols.signing import canonical_json, check_name
 from sordino_server.optimizers import ServerState
 
 LogEntry = dict[str, object]
@@ -42,12 +42,18 @@ _LOCK = "lock"
 _EVENTS = "events.jsonl"
 _CHECKPOINT = "checkpoint.safetensors"
 _SCALING = "scaling.safetensors"
+# Every attempt may log these again and get no further.
+_NO_PROGRESS = frozenset({"left_out", "waiting_for_approval"})
 MODEL = "model.safetensors"
 STATEMENT = "statement.json"
 QUOTES = "quotes.json"
 ADMISSIONS = "admissions.json"
 EVALUATION = "evaluation.json"
-ARTIFACTS = frozenset({MODEL, STATEMENT, QUOTES})
+CERTIFICATE = "certificate.json"
+ARTIFACTS = frozenset({MODEL, STATEMENT, QUOTES, CERTIFICATE})
+
+SealedKind = Literal["admissions", "receipts"]
+"""What of the sites' answers is kept exactly as they signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,8 @@ class RunDirectory:
         """How often the run was started since anything else happened to it."""
         attempts = 0
         for entry in self.events():
-            attempts = attempts + 1 if entry["event"] == "attempt" else 0
+            if entry["event"] not in _NO_PROGRESS:
+                attempts = attempts + 1 if entry["event"] == "attempt" else 0
         return attempts
 
     # ------------------------------------------------------------------ rounds
@@ -210,6 +217,23 @@ class RunDirectory:
         path = self.path / _SCALING
         return scaling_from(load(path.read_bytes())["scaling"]) if path.exists() else None
 
+    def save_sealed(self, kind: SealedKind, envelopes: Mapping[str, bytes]) -> None:
+        """Keep answers as their sites signed them: proof to others of what each of them said.
+
+        Args:
+            kind: of the answers.
+            envelopes: by site; kept beside those of other sites.
+        """
+        directory = self.path / "sealed" / kind
+        directory.mkdir(parents=True, exist_ok=True)
+        for site, envelope in envelopes.items():
+            write_whole(directory / check_name(site), envelope)
+
+    def sealed(self, kind: SealedKind) -> dict[str, bytes]:
+        """The kept answers of one kind, by site."""
+        paths = sorted((self.path / "sealed" / kind).glob("[!.]*"))
+        return {path.name: path.read_bytes() for path in paths}
+
     def save_model(self, weights: FloatVector, *, job_digest: str) -> None:
         """Write the released model: its weights, the run's scaling and what it belongs to."""
         model = ReleasedModel(weights, self.scaling())
@@ -265,14 +289,23 @@ class Runs:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
 
-    def create(self, job: SignedJob) -> RunDirectory:
-        """Queue a run; it is there after a crash if this returned."""
+    def create(self, job: SignedJob, *, brought: ReleasedModel | None = None) -> RunDirectory:
+        """Queue a run; it is there after a crash if this returned.
+
+        Args:
+            job: what is to be done.
+            brought: the model that a validation is of; the run has it from its beginning.
+        """
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
         run_id = f"{job.purpose}-{stamp}-{secrets.token_hex(4)}"
         path = self._directory / run_id
         path.mkdir(mode=0o700)
         run = RunDirectory(path)
         run.record("state", state=RunState.QUEUED.value)
+        if brought is not None:
+            if brought.scaling is not None:
+                run.save_scaling(brought.scaling)
+            run.save_model(brought.weights, job_digest=job.digest)
         manifest = {
             "run_id": run_id,
             "purpose": job.purpose,

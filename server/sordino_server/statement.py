@@ -6,9 +6,11 @@ statement that was touched by hand and no longer fits is an error, not a guess.
 
 from pydantic import BaseModel
 
+from sordino_protocols.certificate_facts import HeadFacts, head_facts
 from sordino_protocols.files import STRICT
+from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import Job
-from sordino_protocols.messages import Admission, Quote, Receipt, Refusal
+from sordino_protocols.messages import Admission, Message, Quote, Receipt, Refusal
 from sordino_protocols.plan import LossName
 from sordino_protocols.scorecard import Figure
 
@@ -23,7 +25,7 @@ class AdmissionFacts(BaseModel):
     measured: str = ""
     label_scale: float = 1.0
     coins_commitment: str
-    ledger_head: str
+    ledger_head: HeadFacts
 
 
 class ReceiptFacts(BaseModel):
@@ -38,12 +40,16 @@ class ReceiptFacts(BaseModel):
     epsilon_spent_rdp: float
     delta: float
     events_json: str
+    policy_sha256: str
+    approvals_json: str
     budget_limit: float
+    budget_delta: float
+    budget_spent: float
     budget_left: float
     network_cut_off: bool
     coins: str
     coins_salt: str
-    ledger_head: str
+    ledger_head: HeadFacts
 
 
 class EstimateFacts(BaseModel):
@@ -54,6 +60,26 @@ class EstimateFacts(BaseModel):
     value: float
     lower: float
     upper: float
+
+
+class RocPointFacts(BaseModel):
+    """What a threshold does; see `score_curves.RocPoint`."""
+
+    model_config = STRICT
+
+    threshold: float
+    false_positive_rate: EstimateFacts
+    true_positive_rate: EstimateFacts
+
+
+class CalibrationBinFacts(BaseModel):
+    """The observed rate of one bin of scores; see `score_curves.CalibrationBin`."""
+
+    model_config = STRICT
+
+    lower: float
+    upper: float
+    observed_rate: EstimateFacts
 
 
 class EvaluationFacts(BaseModel):
@@ -68,6 +94,9 @@ class EvaluationFacts(BaseModel):
         noise_std: standard deviation of the noise on each cell.
         label_scale: what an error of 1 in a scaled label is, in the label's units.
         sites: who answered.
+        roc: for "binary", by rising threshold; the intervals hold all together.
+        calibration: for "binary", by score; the intervals hold all together.
+        calibration_error: for "binary", the expected calibration error.
     """
 
     model_config = STRICT
@@ -80,6 +109,9 @@ class EvaluationFacts(BaseModel):
     noise_std: float
     label_scale: float
     sites: tuple[str, ...]
+    roc: tuple[RocPointFacts, ...] = ()
+    calibration: tuple[CalibrationBinFacts, ...] = ()
+    calibration_error: EstimateFacts | None = None
 
 
 class Admissions(BaseModel):
@@ -96,10 +128,13 @@ class QuoteFacts(BaseModel):
     model_config = STRICT
 
     refusal: Refusal | None
+    needs_approval: bool
     rule: str
     epsilon_pld: float
     epsilon_rdp: float
     budget_left: float
+    rounds_that_fit: int
+    noise_that_fits: float
 
 
 class Quotes(BaseModel):
@@ -138,16 +173,22 @@ class Statement(BaseModel):
 
 def admission_facts(admission: Admission) -> AdmissionFacts:
     """What is published of an admission."""
-    return AdmissionFacts(
-        **{name: getattr(admission, name) for name in AdmissionFacts.model_fields}
-    )
+    return AdmissionFacts.model_validate(_facts(admission, AdmissionFacts))
 
 
 def receipt_facts(receipt: Receipt) -> ReceiptFacts:
     """What is published of a receipt: all of it."""
-    return ReceiptFacts(**{name: getattr(receipt, name) for name in ReceiptFacts.model_fields})
+    return ReceiptFacts.model_validate(_facts(receipt, ReceiptFacts))
 
 
 def quote_facts(quote: Quote) -> QuoteFacts:
     """What is told of a quote: all of it."""
-    return QuoteFacts(**{name: getattr(quote, name) for name in QuoteFacts.model_fields})
+    return QuoteFacts.model_validate(_facts(quote, QuoteFacts))
+
+
+def _facts(message: Message, kind: type[BaseModel]) -> dict[str, object]:
+    values = {name: getattr(message, name) for name in kind.model_fields}
+    return {
+        name: head_facts(value) if isinstance(value, SignedHead) else value
+        for name, value in values.items()
+    }

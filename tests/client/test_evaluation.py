@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from seeded_noise import NoNoise, SeededNoise
-from statistical import assert_scale
+from statistical import assert_discrete_gaussian
 
 from sordino_client.evaluation import (
     answer_table,
@@ -15,6 +15,7 @@ from sordino_client.evaluation import (
 )
 from sordino_client.training.noise import SecureNoise
 from sordino_protocols.plan import EvaluationPlan
+from sordino_protocols.privacy import DiscreteGaussian
 
 ANY_SCORE = st.floats(allow_nan=True, allow_infinity=True)
 BINARY = EvaluationPlan("binary", bins=10, classes=1, noise_multiplier=3.0)
@@ -87,20 +88,21 @@ def test_one_record_more_is_one_count_more_in_one_cell(
         assert np.abs(whole - less).sum() == 1
 
 
-def test_noise_has_the_scale_of_the_plan_and_leaves_whole_numbers() -> None:
+def test_noise_is_discrete_and_has_the_scale_of_the_plan() -> None:
     for shape in (
-        EvaluationPlan("binary", bins=50, classes=1, noise_multiplier=40.0),
+        EvaluationPlan("binary", bins=50, classes=1, noise_multiplier=2.0),
         EvaluationPlan("cross_entropy", bins=50, classes=50, noise_multiplier=40.0),
-        EvaluationPlan("squared", bins=100, classes=1, noise_multiplier=40.0),
+        EvaluationPlan("squared", bins=100, classes=1, noise_multiplier=0.7),
     ):
         nothing = np.zeros(shape.shape, dtype=np.int64)
         releases = np.stack([noisy_table(nothing, shape, noise=SecureNoise()) for _ in range(100)])
         assert np.array_equal(releases, np.rint(releases))
-        # Rounding to whole numbers adds the variance of a uniform error of width 1.
-        assert_scale(releases, np.sqrt(shape.noise_multiplier**2 + 1 / 12))
         assert (releases < 0).any()
-        with pytest.raises(AssertionError):
-            assert_scale(releases, shape.noise_multiplier / np.sqrt(2))
+        assert_discrete_gaussian(releases, shape.noise_multiplier)
+        # The event that the ledger charges is about exactly this noise.
+        assert shape.event == DiscreteGaussian(shape.noise_multiplier, 1, shape.unit)
+        with pytest.raises(AssertionError, match="discrete Gaussian"):
+            assert_discrete_gaussian(releases, shape.noise_multiplier / np.sqrt(2))
 
 
 def test_without_noise_it_is_the_exact_table() -> None:

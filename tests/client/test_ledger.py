@@ -1,12 +1,13 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from small_ledger import BUDGET, EVALUATION, ROUND, RUN, hold, now, reserve
 
+from sordino_client.chain_store import Location
 from sordino_client.ledger import (
     GENESIS,
     BudgetExhaustedError,
@@ -17,19 +18,6 @@ from sordino_client.ledger import (
 from sordino_protocols.accounting import renyi_curve, total
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.privacy import Gaussian, Guarantee
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    opened = Ledger(path, now=now)
-    yield opened
-    opened.close()
-
 
 # --- hold, reserve, commit, settle --------------------------------------------------------------
 
@@ -223,24 +211,25 @@ def void(_: object) -> None:
     return None
 
 
-def test_a_second_process_is_kept_out_until_the_first_ends(path: Path, ledger: Ledger) -> None:
+def test_a_second_process_is_kept_out_until_the_first_ends(store: Location, ledger: Ledger) -> None:
     hold(ledger)
     code = (
-        "import sys, datetime as dt\nfrom pathlib import Path\n"
+        "import sys, datetime as dt\nfrom pathlib import Path\nimport sqlalchemy as sa\n"
         "from sordino_client.ledger import Ledger, read_entries\n"
-        "path = Path(sys.argv[1])\n"
-        "print(len(read_entries(path)))\n"
-        "Ledger(path, now=lambda: dt.datetime.now(dt.UTC))\n"
+        "store = sa.make_url(sys.argv[1]) if '://' in sys.argv[1] else Path(sys.argv[1])\n"
+        "print(len(read_entries(store)))\n"
+        "Ledger(store, now=lambda: dt.datetime.now(dt.UTC))\n"
     )
+    place = str(store) if isinstance(store, Path) else store.render_as_string()
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, place], capture_output=True, text=True, check=False
     )
     # Reading goes on beside the writer; writing does not.
     assert done.stdout.strip() == "1"
     assert "another process has this ledger open" in done.stderr
     with pytest.raises(IntegrityError, match="another process"):
-        Ledger(path, now=now)
+        Ledger(store, now=now)
     ledger.close()
-    again = Ledger(path, now=now)
+    again = Ledger(store, now=now)
     assert again.planned("run-1") == RUN
     again.close()

@@ -1,12 +1,13 @@
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_ledger import BUDGET, POLICY, ROUND, RUN, fill, hold, now, reserve
+from ledger_tampering import TAMPERING, bytes_of
+from small_ledger import BUDGET, POLICY, ROUND, RUN, execute, fill, hold, now, reserve
 
+from sordino_client.chain_store import Location
 from sordino_client.ledger import (
     GENESIS,
     Ledger,
@@ -15,27 +16,16 @@ from sordino_client.ledger import (
 )
 from sordino_protocols.accounting import renyi_curve
 from sordino_protocols.errors import IntegrityError, NotFoundError
+from sordino_protocols.heads import SignedHead
 from sordino_protocols.privacy import Gaussian, PoissonGaussian
 from sordino_protocols.signing import canonical_json
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    opened = Ledger(path, now=now)
-    yield opened
-    opened.close()
-
-
-def test_everything_is_remembered(path: Path, ledger: Ledger) -> None:
+def test_everything_is_remembered(store: Location, ledger: Ledger) -> None:
     fill(ledger)
     before = (ledger.head, ledger.length, ledger.balance("heart", BUDGET))
     ledger.close()
-    again = Ledger(path, now=now)
+    again = Ledger(store, now=now)
     assert (again.head, again.length, again.balance("heart", BUDGET)) == before
     assert again.charged("run-1") == (ROUND, ROUND)
     assert again.committed("run-1", "round-1") == "cd" * 32
@@ -43,9 +33,9 @@ def test_everything_is_remembered(path: Path, ledger: Ledger) -> None:
     again.close()
 
 
-def test_an_entry_says_what_a_privacy_officer_asks(path: Path, ledger: Ledger) -> None:
+def test_an_entry_says_what_a_privacy_officer_asks(store: Location, ledger: Ledger) -> None:
     fill(ledger)
-    entries = read_entries(path)
+    entries = read_entries(store)
     assert [entry["kind"] for entry in entries] == ["hold", "reserve", "commit", "reserve", "hold"]
     first = entries[0]
     assert first["policy_sha256"] == POLICY
@@ -56,138 +46,114 @@ def test_an_entry_says_what_a_privacy_officer_asks(path: Path, ledger: Ledger) -
     assert [entry["previous"] for entry in entries[1:]] == [e["hash"] for e in entries[:-1]]
 
 
-def change_body(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE entries SET body = replace(body, '8.0', '9.0') WHERE seq = 1")
-        # SQLite's replace makes text of it.
-        connection.execute("UPDATE entries SET body = cast(body AS BLOB) WHERE seq = 1")
-
-
-def change_body_and_hash(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        (body,) = connection.execute("SELECT body FROM entries WHERE seq = 1").fetchone()
-        forged = body.replace(b"8.0", b"9.0")
-        connection.execute(
-            "UPDATE entries SET body = ?, hash = ? WHERE seq = 1",
-            (forged, hashlib.sha256(forged).hexdigest()),
-        )
-
-
-def remove_first(path: Path) -> None:
-    execute(path, "DELETE FROM entries WHERE seq = 0")
-
-
-def remove_middle(path: Path) -> None:
-    execute(path, "DELETE FROM entries WHERE seq = 1")
-
-
-def close_the_gap(path: Path) -> None:
-    execute(path, "DELETE FROM entries WHERE seq = 1", "UPDATE entries SET seq = 1 WHERE seq = 2")
-
-
-def swap(path: Path) -> None:
-    execute(
-        path,
-        "UPDATE entries SET seq = 99 WHERE seq = 1",
-        "UPDATE entries SET seq = 1 WHERE seq = 2",
-        "UPDATE entries SET seq = 2 WHERE seq = 99",
-    )
-
-
-def repeat(path: Path) -> None:
-    execute(path, "INSERT INTO entries SELECT 5, body, hash FROM entries WHERE seq = 1")
-
-
-def execute(path: Path, *statements: str) -> None:
-    with sqlite3.connect(path) as connection:
-        for each in statements:
-            connection.execute(each)
-
-
-TAMPERING = [
-    change_body,
-    change_body_and_hash,
-    remove_first,
-    remove_middle,
-    close_the_gap,
-    swap,
-    repeat,
-]
-
-
 @pytest.mark.parametrize("tamper", TAMPERING, ids=lambda each: each.__name__)
 def test_tampering_is_found_by_whoever_reads(
-    path: Path, ledger: Ledger, tamper: Callable[[Path], None]
+    store: Location, ledger: Ledger, tamper: Callable[[Location], None]
 ) -> None:
     fill(ledger)
     assert ledger.verify() == 5
-    tamper(path)
+    tamper(store)
     with pytest.raises(IntegrityError):
         ledger.verify()
     with pytest.raises(IntegrityError):
-        read_entries(path)
+        read_entries(store)
     ledger.close()
     with pytest.raises(IntegrityError):
-        Ledger(path, now=now)
+        Ledger(store, now=now)
 
 
 def test_missing_newest_entries_show_only_to_whoever_remembers_the_head(
-    path: Path, ledger: Ledger
+    store: Location, ledger: Ledger
 ) -> None:
     fill(ledger)
-    head = ledger.head
-    execute(path, "DELETE FROM entries WHERE seq >= 3")
+    remembered = SignedHead(ledger.length, ledger.head, "00" * 64)
+    assert ledger.contains(remembered)
+    execute(store, "DELETE FROM entries WHERE seq >= 3")
     # The running process remembers.
     with pytest.raises(IntegrityError, match="not the one this process wrote"):
         ledger.verify()
     ledger.close()
     # A new process cannot know. The head that the site signed for its server still tells.
-    shortened = Ledger(path, now=now)
+    shortened = Ledger(store, now=now)
     assert shortened.verify() == 3
-    assert head not in {entry["hash"] for entry in read_entries(path)}
+    assert not shortened.contains(remembered)
+    # Nor after as many other entries took their place.
+    reserve(shortened, "round-3")
+    reserve(shortened, "round-4")
+    assert shortened.length == 5
+    assert not shortened.contains(remembered)
     shortened.close()
 
 
-def rewritten(path: Path, facts: dict[str, object]) -> None:
+def test_every_head_that_the_ledger_had_is_contained_and_no_other(ledger: Ledger) -> None:
+    heads = [(0, GENESIS)]
+    for number in range(1, 4):
+        hold(ledger, f"run-{number}", event=ROUND)
+        heads.append((ledger.length, ledger.head))
+    assert all(ledger.contains(SignedHead(*head, "00" * 64)) for head in heads)
+    assert not ledger.contains(SignedHead(2, heads[3][1], "00" * 64))
+    assert not ledger.contains(SignedHead(4, heads[3][1], "00" * 64))
+    assert not ledger.contains(SignedHead(1, "ab" * 32, "00" * 64))
+
+
+def rewritten(store: Location, facts: dict[str, object]) -> None:
     """A ledger of one entry with a chain that holds, whatever the entry says."""
     body = canonical_json({"seq": 0, "previous": GENESIS, "at": "", **facts})
-    with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM entries")
-        connection.execute(
-            "INSERT INTO entries VALUES (0, ?, ?)", (body, hashlib.sha256(body).hexdigest())
-        )
+    execute(store, "DELETE FROM entries")
+    values = (0, body, hashlib.sha256(body).hexdigest())
+    execute(store, "INSERT INTO entries VALUES (?, ?, ?)", values)
 
 
-ENTRY: dict[str, object] = {"version": 1, "kind": "hold", "run_id": "r", "dataset": "heart"}
+ENTRY: dict[str, object] = {
+    "version": 2,
+    "kind": "hold",
+    "run_id": "r",
+    "dataset": "heart",
+    "lineage": "patients",
+    "policy_sha256": POLICY,
+}
 EVENT: dict[str, object] = {"event": "gaussian", "version": 1, "noise_multiplier": 1.0}
 
 
 @pytest.mark.parametrize(
     "facts",
     [
-        ENTRY | {"event": EVENT, "version": 2},
+        ENTRY | {"event": EVENT, "version": 3},
+        ENTRY | {"event": EVENT, "version": True},
+        ENTRY | {"event": EVENT, "lineage": None},
         ENTRY | {"event": EVENT, "kind": "gift"},
         ENTRY | {"event": EVENT, "kind": "reserve", "step": "round-1"},
         ENTRY | {"event": EVENT, "dataset": 1},
         ENTRY | {"event": EVENT | {"event": "unheard of"}},
-        ENTRY | {"event": EVENT | {"version": 2}},
+        ENTRY | {"event": EVENT | {"version": 99}},
         ENTRY,
     ],
 )
 def test_an_entry_that_is_not_understood_stops_work(
-    path: Path, ledger: Ledger, facts: dict[str, object]
+    store: Location, ledger: Ledger, facts: dict[str, object]
 ) -> None:
     ledger.close()
-    rewritten(path, facts)
+    rewritten(store, facts)
     with pytest.raises(IntegrityError):
-        Ledger(path, now=now)
-    rewritten(path, ENTRY | {"event": EVENT})
-    understood = Ledger(path, now=now)
+        Ledger(store, now=now)
+    rewritten(store, ENTRY | {"event": EVENT})
+    understood = Ledger(store, now=now)
     assert understood.planned("r") == Gaussian(1.0)
     understood.close()
 
 
-def test_a_file_that_is_no_ledger_is_not_taken_for_an_empty_one(path: Path) -> None:
+def test_entries_of_version_one_knew_no_lineage(store: Location, ledger: Ledger) -> None:
+    ledger.close()
+    old = {key: value for key, value in ENTRY.items() if key != "lineage"}
+    rewritten(store, old | {"event": EVENT, "version": 1})
+    understood = Ledger(store, now=now)
+    assert understood.lineage("r") == "heart"
+    assert understood.balance("heart", BUDGET).held > 0
+    understood.close()
+
+
+def test_a_file_that_is_no_ledger_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ledger.db"
     path.parent.mkdir()
     path.write_bytes(b"no database" * 500)
     with pytest.raises(IntegrityError, match="no ledger that can be read"):
@@ -199,7 +165,8 @@ def test_a_file_that_is_no_ledger_is_not_taken_for_an_empty_one(path: Path) -> N
     Ledger(path, now=now).close()
 
 
-def test_reading_makes_nothing(path: Path) -> None:
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ledger.db"
     with pytest.raises(NotFoundError):
         read_entries(path)
     assert not path.parent.exists()
@@ -221,15 +188,14 @@ def test_a_long_run_may_spend_its_whole_hold_and_no_step_more(ledger: Ledger) ->
     step = PoissonGaussian(1.0, 60.0, 1)
     for number in range(300):
         reserve(ledger, f"round-{number}", event=step)
-    run = ledger._runs["run-1"]
+    run = ledger.books.runs["run-1"]
     assert run.spent.is_within(renyi_curve(run.held))
     assert renyi_curve(run.held).is_within(run.spent)
     with pytest.raises(LedgerError):
         reserve(ledger, "round-300", event=step)
 
 
-def test_entries_are_canonical_json(path: Path, ledger: Ledger) -> None:
+def test_entries_are_canonical_json(store: Location, ledger: Ledger) -> None:
     fill(ledger)
-    with sqlite3.connect(path) as connection:
-        bodies = [body for (body,) in connection.execute("SELECT body FROM entries")]
+    bodies = [bytes_of(body) for (body,) in execute(store, "SELECT body FROM entries")]
     assert all(canonical_json(json.loads(body)) == body for body in bodies)

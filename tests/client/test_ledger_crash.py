@@ -61,7 +61,7 @@ def broken_promises(crash: Crash) -> list[str]:
 
 
 def test_a_site_killed_anywhere_pays_once_and_has_one_release(tmp_path: Path) -> None:
-    crashes = crash_everywhere(tmp_path, "right", stride=8)
+    crashes = crash_everywhere(tmp_path, "right", stride=12)
     problems = {each.line: broken_promises(each) for each in crashes}
     assert not any(problems.values()), problems
     # The crashes fell before and after every step that is on disk.
@@ -84,7 +84,7 @@ def test_a_site_killed_anywhere_pays_once_and_has_one_release(tmp_path: Path) ->
 def test_a_site_that_breaks_the_promise_is_found_out(
     tmp_path: Path, variant: str, expected: str
 ) -> None:
-    crashes = crash_everywhere(tmp_path, variant, stride=25)
+    crashes = crash_everywhere(tmp_path, variant, stride=40)
     assert expected in [problem for each in crashes for problem in broken_promises(each)]
 
 

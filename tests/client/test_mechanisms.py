@@ -58,7 +58,7 @@ def dataset(text: str = SCHEMA, *, records: int = 300) -> SiteDataset:
 
 
 def weights_of(job: Job, *, seed: int = 0) -> NDArray[np.float32]:
-    size = parameter_count(job.file.model, FEATURES) + job.plan.training.extra_coordinates
+    size = parameter_count(job.file.model, FEATURES) + job.plan.extra_coordinates
     return np.random.default_rng(seed).normal(size=size).astype(np.float32)
 
 
@@ -120,7 +120,7 @@ def test_scaling_is_what_scaled_features_would_give(text: str, schema: str) -> N
 
 
 def a_run(job: Job) -> AdmittedRun:
-    coins = np.zeros(job.plan.training.lanes, dtype=np.bool_)
+    coins = np.zeros(job.plan.lanes, dtype=np.bool_)
     return AdmittedRun("run-1", job, job.digest(), coins, secrets.token_bytes(32), "0" * 32)
 
 

@@ -87,10 +87,23 @@ def test_a_file_is_on_disk_before_it_has_its_name(
     assert [each.name for each in path.parent.iterdir()] == ["file"]
 
 
+def test_what_is_stored_is_listed(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    assert outbox.runs() == ()
+    assert outbox.releases("run-1") == ()
+    for run_id, step in (("run-2", "round-10"), ("run-1", "round-2"), ("run-1", "admission")):
+        outbox.put(run_id, step, RELEASE)
+    (tmp_path / "Old releases").mkdir()
+    (tmp_path / "notes").write_text("mine")
+    assert Outbox(tmp_path).runs() == ("run-1", "run-2")
+    assert outbox.releases("run-1") == ("admission", "round-2")
+
+
 def test_what_a_crash_left_aside_is_no_release(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     (tmp_path / "run-1").mkdir()
     (tmp_path / "run-1" / ".round-1.release.7.new").write_bytes(b"half")
     assert outbox.get("run-1", "round-1") is None
+    assert outbox.releases("run-1") == ()
     outbox.put("run-1", "round-1", RELEASE)
     assert outbox.get("run-1", "round-1") == RELEASE

@@ -1,6 +1,5 @@
 """One round under every kind of plan: units, views, clipping rules, local steps, updates."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from seeded_noise import NoNoise, SeededNoise
 from statistical import assert_rate, assert_scale
+from tiny_rounds import LOGISTIC, MLP, PLAN, FloatArray, make_units, releases, run
 
 from sordino_client.entities import Entities
 from sordino_client.training.arithmetic import Performance, PrecisionName
@@ -16,7 +16,6 @@ from sordino_client.training.clipping import Units
 from sordino_client.training.local_optimizers import LocalDescent
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_client.training.steps import (
-    RoundResult,
     at_threshold,
     contribution_bound,
     grid_step,
@@ -35,53 +34,8 @@ from sordino_protocols.local_training import (
     LocalOptimizer,
     LocalSgd,
 )
-from sordino_protocols.models import LogisticSpec, MlpSpec, ModelSpec, parameter_count
+from sordino_protocols.models import parameter_count
 from sordino_protocols.plan import TrainingPlan, UpdateKind
-
-FloatArray = NDArray[np.float64]
-Release = Callable[[FloatArray, FloatArray], FloatArray]
-
-LOGISTIC = LogisticSpec(kind="logistic")
-MLP = MlpSpec(kind="mlp", hidden=(5,), activation="tanh")
-PLAN = TrainingPlan(
-    sampling_rate=1.0,
-    noise_multiplier=2.0,
-    clipping_norm=0.5,
-    rounds=10,
-    local_steps=1,
-    local_learning_rate=0.5,
-    lanes=4,
-)
-
-
-def make_units(records: int, features: int = 6, lanes: tuple[int, ...] = ()) -> Units:
-    rng = np.random.default_rng(records)
-    return Units(
-        rng.uniform(-1, 1, (records, features)).astype(np.float32),
-        rng.integers(0, 2, records).astype(np.float32),
-        np.array(lanes, dtype=np.int64),
-    )
-
-
-def without_record(units: Units, index: int) -> Units:
-    return Units(
-        np.delete(units.features, index, axis=0),
-        np.delete(units.labels, index),
-        units.canary_lanes,
-    )
-
-
-def run(
-    units: Units,
-    plan: TrainingPlan = PLAN,
-    spec: ModelSpec = LOGISTIC,
-    *,
-    noise: Noise,
-    scale: float = 0.0,
-) -> RoundResult:
-    size = parameter_count(spec, units.features.shape[1]) + plan.extra_coordinates
-    weights = scale * np.random.default_rng(9).standard_normal(size)
-    return train_round(units, weights, spec, plan, expected_batch_size=20.0, noise=noise)
 
 
 def make_entities(sizes: tuple[int, ...], lanes: tuple[int, ...] = ()) -> Units:
@@ -89,10 +43,6 @@ def make_entities(sizes: tuple[int, ...], lanes: tuple[int, ...] = ()) -> Units:
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     whose = Entities(np.arange(sum(sizes)), starts)
     return Units(alone.features, alone.labels, alone.canary_lanes, whose)
-
-
-def releases(units: Units, plan: TrainingPlan, count: int) -> NDArray[np.float64]:
-    return np.stack([run(units, plan, noise=SecureNoise()).vector for _ in range(count)])
 
 
 PRECISIONS: tuple[PrecisionName, ...] = ("single", "double")
@@ -257,6 +207,10 @@ class Watching:
         self.products.append(float(torch.tensor([2.0**-126]).mul(0.5).item()))
         self.products.append(float((np.array([2.0**-1022]) * np.array([0.5]))[0]))
         return SecureNoise().standard_normal(count)
+
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
 
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         return SecureNoise().bernoulli(count, probability=probability)

@@ -1,3 +1,4 @@
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -21,6 +22,9 @@ from sordino_protocols.schema import Schema
 DECLARED: Schema = parse_toml(SCHEMA, DatasetFile, source="heart.toml").public
 
 
+NOW = dt.datetime(2026, 11, 25, 11, 30, tzinfo=dt.UTC)  # a Wednesday
+
+
 def read(path: Path, text: str = POLICY) -> Policy:
     file = path / "policy.toml"
     file.write_text(text)
@@ -37,15 +41,24 @@ def judge(
     submitter: str = "scientist",
     site: str = NAME,
     schema: Schema | None = DECLARED,
+    now: dt.datetime = NOW,
 ) -> Decision:
     job = job or make_job()
-    return decide(policy, job, cost or price(job), submitter=submitter, site=site, schema=schema)
+    return decide(
+        policy,
+        job,
+        cost or price(job),
+        submitter=submitter,
+        site=site,
+        schema=schema,
+        now=now,
+    )
 
 
 def test_a_job_within_every_rule_is_allowed(tmp_path: Path) -> None:
     decision = judge(read(tmp_path))
     assert decision.is_allowed
-    assert decision.rule == "policy.toml: datasets.heart"
+    assert decision.rule == "policy.toml:2 datasets.heart"
 
 
 def test_without_a_file_everything_is_refused(tmp_path: Path) -> None:
@@ -116,9 +129,13 @@ def test_each_rule_refuses_and_is_named(
     tmp_path: Path, old: str, new: str, rule: str, asked: str
 ) -> None:
     assert POLICY.count(old) == 1
-    decision = judge(read(tmp_path, POLICY.replace(old, new)))
+    text = POLICY.replace(old, new)
+    decision = judge(read(tmp_path, text))
     assert decision.refusal is Refusal.FORBIDDEN_BY_POLICY
-    assert decision.rule == f"policy.toml: datasets.heart.{rule}"
+    where, key = decision.rule.split(" ")
+    assert key == f"datasets.heart.{rule}"
+    line = text.splitlines()[int(where.removeprefix("policy.toml:")) - 1]
+    assert line.startswith(f"{rule} =")
     assert decision.asked.startswith(asked)
     assert decision.allowed
 
@@ -206,10 +223,10 @@ def test_asking_for_less_never_turns_a_yes_into_a_no(
         ("max_epsilon = 4.0\n", "", "datasets.heart.max_epsilon: missing"),
         ("max_rounds = 50\n", "", "datasets.heart.max_rounds: missing"),
         ('submitters = ["scientist"]\n', "", "datasets.heart.submitters: missing"),
-        ("epsilon = 8.0\n", "", "datasets.heart.budget.epsilon: missing"),
-        ("epsilon = 8.0", "epsilon = inf", "budget.epsilon: must be finite"),
-        ("epsilon = 8.0", 'epsilon = "8"', "budget.epsilon: should be a valid number"),
-        ("epsilon = 8.0", "epsilon = 0", "budget.epsilon: should be greater than 0"),
+        ("epsilon = 8.0\n", "", "budgets.heart.epsilon: missing"),
+        ("epsilon = 8.0", "epsilon = inf", "policy.toml:11: budgets.heart.epsilon: must be finite"),
+        ("epsilon = 8.0", 'epsilon = "8"', "toml:11: budgets.heart.epsilon: should be a valid"),
+        ("epsilon = 8.0", "epsilon = 0", "toml:11: budgets.heart.epsilon: should be greater"),
         ("min_expected_batch = 20", "min_expected_batch = nan", "min_expected_batch: must be"),
         ('"mlp"]', '"pickle"]', "datasets.heart.models[1]: should be 'logistic', 'mlp'"),
     ],
@@ -233,7 +250,7 @@ def test_the_hash_is_of_the_text_and_the_budget_is_what_it_says(tmp_path: Path) 
 def test_a_server_cannot_move_an_adaptive_norm_past_the_policy(tmp_path: Path) -> None:
     adaptive = JOB.replace("[optimizer]", 'clipping = {kind = "adaptive"}\n[optimizer]')
     job = make_job(adaptive)
-    reached = job.plan.training.largest_clipping_norm
+    reached = job.plan.require_training().largest_clipping_norm
     assert reached == pytest.approx(0.5 * 1e4)
     with_norm = "min_expected_batch = 20\nmax_clipping_norm = {}"
     for norm, is_allowed in ((10.0, False), (reached, True)):

@@ -71,6 +71,10 @@ class Replayed:
             return np.arange(count, dtype=np.float64)
         return np.random.default_rng([5, count == self.dimension]).standard_normal(count)
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
+
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         # The last of both neighbours is in.
         return np.asarray((np.arange(count) % 5 != 2) & (probability > 0))

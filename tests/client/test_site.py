@@ -62,14 +62,14 @@ def test_a_run_from_its_price_to_its_receipt(site: OneSite) -> None:
 
     assert kinds(site) == ["hold", *["reserve", "commit"] * 4, "settle"]
     plan = job.plan
-    charged = Composed((*[plan.training.round_event] * 3, plan.evaluation.event))
+    charged = Composed((*[plan.require_training().round_event] * 3, plan.evaluation.event))
     assert receipt.epsilon_spent_pld == epsilon_by_pld(charged, 1e-5)
     assert receipt.epsilon_spent_pld == pytest.approx(receipt.epsilon_planned)
     assert receipt.epsilon_spent_pld <= 3.0
     assert quote.epsilon_pld == receipt.epsilon_planned
     assert receipt.budget_left == pytest.approx(8.0 - site.spent)
     assert len(json.loads(receipt.events_json)) == 4
-    assert receipt.ledger_head == site.ledger.head
+    assert receipt.ledger_head.hash == site.ledger.head
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(receipt.coins), dtype=np.uint8), count=8)
     assert matches(
         admission.coins_commitment,
@@ -144,7 +144,7 @@ def test_a_crash_between_reserving_and_storing_makes_one_release_of_one_charge(
     site: OneSite,
 ) -> None:
     site.ask(site.admit())
-    event, budget = make_job().plan.training.round_event, site_budget(site)
+    event, budget = make_job().plan.require_training().round_event, site_budget(site)
     site.ledger.reserve("run-1", "round-1", event, budget=budget)
     spent = site.spent
     site.open()

@@ -46,3 +46,12 @@ def test_the_documented_file_is_one(tmp_path: Path) -> None:
     config = load_config(tmp_path / "site.toml")
     assert config.site.name == "cleveland"
     assert config.training.device == "cpu"
+
+
+def test_what_people_need_has_places_beside_the_state(tmp_path: Path) -> None:
+    OneSite(tmp_path).prepare()
+    config = load_config(tmp_path / "site.toml")
+    assert config.approvers == tmp_path / "approvers"
+    assert config.admin_socket == tmp_path / "state" / "admin.sock"
+    assert config.audit_log_path == tmp_path / "state" / "audit.log"
+    assert config.site.ledger_url_file is None

@@ -49,9 +49,12 @@ def test_what_depends_on_records_is_shown_to_nobody_outside(site: OneSite) -> No
 def test_what_may_be_seen_outside_is_this(site: OneSite) -> None:
     # A new public metric is a decision: whoever makes one comes by here.
     assert names(site.metrics, *OUTSIDE) == {
+        "sordino_approvals_waiting",
         "sordino_build_info",
         "sordino_ledger_entries",
         "sordino_ledger_fsync_seconds",
+        "sordino_ledger_halted",
+        "sordino_policy_info",
         "sordino_privacy_budget_epsilon",
         "sordino_privacy_charges",
         "sordino_privacy_refusals",
@@ -92,9 +95,11 @@ def test_charges_and_refusals_are_counted(site: OneSite) -> None:
     site.ask(round_plan())
     site.ask(evaluate())
     site.ask(settle())
-    site.ask(round_plan(2))
+    site.ask(site.admit("run-2"))
+    site.ask(settle(run_id="run-2"))
+    site.ask(round_plan(run_id="run-2"))
     assert charges("poisson_gaussian", "charged") == 1.0
-    assert charges("gaussian", "charged") == 1.0
+    assert charges("discrete_gaussian", "charged") == 1.0
     assert charges("poisson_gaussian", "failed") == 1.0
     assert refusals(Refusal.NOT_ADMITTED) == 1.0
     assert refusals(Refusal.OUT_OF_ORDER) == 1.0

@@ -132,7 +132,7 @@ def test_a_job_that_the_policy_forbids_is_refused_by_its_rule(site: OneSite) -> 
     site.open()
     quote = site.ask(Inquire("price-1", site.admit().job))
     assert isinstance(quote, Quote)
-    assert quote.rule == "policy.toml: datasets.heart.max_rounds"
+    assert quote.rule == "policy.toml:8 datasets.heart.max_rounds"
     assert refusal(site.ask(site.admit())) is Refusal.FORBIDDEN_BY_POLICY
     assert site.ledger.length == 0
 
@@ -166,7 +166,7 @@ def test_the_lifetime_budget_ends_admissions(site: OneSite) -> None:
     assert isinstance(quote, Quote)
     assert (quote.refusal, quote.rule) == (
         Refusal.BUDGET_EXHAUSTED,
-        "policy.toml: datasets.heart.budget",
+        "policy.toml:11 budgets.heart.epsilon",
     )
     # A run that was refused is none, and leaves nothing behind.
     assert refusal(site.ask(round_plan(run_id=last))) is Refusal.NOT_ADMITTED

@@ -93,7 +93,7 @@ def test_a_run_with_statistics(site: OneSite, text: str, length: int) -> None:
     assert kinds(site) == ["hold", *["reserve", "commit"] * 5, "settle"]
     plan = job.plan
     assert plan.statistics is not None
-    rounds = [plan.training.round_event] * 3
+    rounds = [plan.require_training().round_event] * 3
     charged: tuple[Event, ...] = (plan.statistics.event, *rounds, plan.evaluation.event)
     assert receipt.epsilon_spent_pld == epsilon_by_pld(Composed(charged), 1e-5)
     assert receipt.epsilon_spent_pld <= 3.0 * (1 + 1e-9)

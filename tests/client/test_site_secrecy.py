@@ -164,6 +164,10 @@ def test_status_and_admission_say_public_facts_only(site: OneSite) -> None:
         "policy_sha256",
         "ledger_head",
         "ledger_entries",
+        "audit_log_head",
+        "audit_log_entries",
+        "halted",
+        "help",
         "budgets",
     }
     # Neither the number of records nor that of a class is anywhere in what is declared.

@@ -9,64 +9,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from seeded_noise import NoNoise, SeededNoise
 from statistical import assert_rate, assert_scale
+from tiny_rounds import LOGISTIC, MLP, PLAN, FloatArray, make_units, releases, run, without_record
 
 from sordino_client.training import rules
 from sordino_client.training.arithmetic import DOUBLE
 from sordino_client.training.clipping import Units, network_for
-from sordino_client.training.noise import Noise, SecureNoise, noisy_on_grid
+from sordino_client.training.noise import SecureNoise, noisy_on_grid
 from sordino_client.training.steps import (
-    RoundResult,
     contribution_bound,
     grid_step,
     train_round,
 )
-from sordino_protocols.models import LogisticSpec, MlpSpec, ModelSpec, parameter_count
-from sordino_protocols.plan import TrainingPlan
+from sordino_protocols.models import ModelSpec
 
-FloatArray = NDArray[np.float64]
 Release = Callable[[FloatArray, FloatArray], FloatArray]
-
-LOGISTIC = LogisticSpec(kind="logistic")
-MLP = MlpSpec(kind="mlp", hidden=(5,), activation="tanh")
-PLAN = TrainingPlan(
-    sampling_rate=1.0,
-    noise_multiplier=2.0,
-    clipping_norm=0.5,
-    rounds=10,
-    local_steps=1,
-    local_learning_rate=0.5,
-    lanes=4,
-)
-
-
-def make_units(records: int, features: int = 6, lanes: tuple[int, ...] = ()) -> Units:
-    rng = np.random.default_rng(records)
-    return Units(
-        rng.uniform(-1, 1, (records, features)).astype(np.float32),
-        rng.integers(0, 2, records).astype(np.float32),
-        np.array(lanes, dtype=np.int64),
-    )
-
-
-def without_record(units: Units, index: int) -> Units:
-    return Units(
-        np.delete(units.features, index, axis=0),
-        np.delete(units.labels, index),
-        units.canary_lanes,
-    )
-
-
-def run(
-    units: Units,
-    plan: TrainingPlan = PLAN,
-    spec: ModelSpec = LOGISTIC,
-    *,
-    noise: Noise,
-    scale: float = 0.0,
-) -> RoundResult:
-    size = parameter_count(spec, units.features.shape[1]) + plan.extra_coordinates
-    weights = scale * np.random.default_rng(9).standard_normal(size)
-    return train_round(units, weights, spec, plan, expected_batch_size=20.0, noise=noise)
 
 
 # --- sensitivity ------------------------------------------------------------------------------
@@ -143,10 +99,6 @@ def test_the_margin_covers_the_rounding(
 # --- noise ------------------------------------------------------------------------------------
 
 
-def releases(units: Units, plan: TrainingPlan, count: int) -> NDArray[np.float64]:
-    return np.stack([run(units, plan, noise=SecureNoise()).vector for _ in range(count)])
-
-
 @pytest.mark.parametrize("local_steps", [1, 4])
 def test_noise_has_the_scale_of_the_plan(local_steps: int) -> None:
     plan = replace(PLAN, local_steps=local_steps, local_learning_rate=1e-9, lanes=2000)
@@ -208,6 +160,10 @@ class Repeating:
     def standard_normal(self, count: int) -> FloatArray:
         return self.noise[:count].copy()
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
+
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         return np.full(count, probability == 1)
 
@@ -250,6 +206,10 @@ class LessThanHalfAStep:
 
     def standard_normal(self, count: int) -> FloatArray:
         return np.full(count, 0.4 * grid_step(PLAN, count) / PLAN.noise_std)
+
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> NDArray[np.int64]:
+        del noise_std
+        return np.zeros(count, dtype=np.int64)
 
     def bernoulli(self, count: int, *, probability: float) -> NDArray[np.bool_]:
         return np.full(count, probability == 1)
@@ -366,3 +326,9 @@ def test_refuses_weights_that_do_not_fit_the_lanes() -> None:
             expected_batch_size=3.0,
             noise=SecureNoise(),
         )
+
+
+@pytest.mark.parametrize("dimension", [1, 10**9])
+def test_the_smallest_norm_that_a_job_may_ask_for_has_a_grid(dimension: int) -> None:
+    # An adaptive norm may fall further, by 1e4.
+    assert 0 < grid_step(replace(PLAN, clipping_norm=1e-9 * 1e-4), dimension) < 1e-13

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sordino_client.data import connectors
-from sordino_client.data.connectors import load_table
+from sordino_client.data import cells, files
+from sordino_client.data.connectors import load_table, read_cells
 from sordino_client.data.declaration import read_dataset
 from sordino_client.data.storage import RowStore, Spill
 from sordino_client.data.table import Table, split
@@ -100,8 +100,8 @@ def test_a_spilled_table_is_the_same_to_the_last_bit(
 ) -> None:
     dataset = read_dataset(write(tmp_path, kind, unit=unit))
     in_memory = load_table(dataset)
-    monkeypatch.setattr(connectors, "_BLOCK_BYTES", 2**16)
-    monkeypatch.setattr(connectors, "_BATCH_CELLS", 2**13)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 2**16)
+    monkeypatch.setattr(cells, "BATCH_CELLS", 2**13)
     spill = Spill(tmp_path, above_bytes=50_000)
     spilled = load_table(dataset, spill=spill)
     assert is_mapped(spilled)
@@ -236,11 +236,11 @@ def test_features_in_memory_are_seen_by_that_measure(tmp_path: Path) -> None:
 
 
 def test_a_source_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connectors, "_BLOCK_BYTES", 2**14)
-    monkeypatch.setattr(connectors, "_BATCH_CELLS", 2**12)
+    monkeypatch.setattr(files, "_BLOCK_BYTES", 2**14)
+    monkeypatch.setattr(cells, "BATCH_CELLS", 2**12)
     for kind in ("csv", "parquet"):
         dataset = read_dataset(write(tmp_path, kind))
-        sizes = [batch.num_rows for batch in connectors._batches(dataset)]
+        sizes = [batch.num_rows for batch in read_cells(dataset)]
         assert sizes[0] == 0
         assert sum(sizes) == 3000
         assert max(sizes) * 33 < 2 * 2**12

@@ -19,7 +19,7 @@ from one_site import (
 
 from sordino_client.data.declaration import DatasetFile
 from sordino_client.mechanisms import Engine
-from sordino_client.policy import Decision
+from sordino_client.policy import Decision, denied
 from sordino_client.suitability import unsuitable
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
@@ -47,6 +47,13 @@ def judge(text: str, schema: str) -> Decision | None:
     job = make_job().model_copy(update={"file": file, "statistics_noise_multiplier": noise})
     declared = parse_toml(schema, DatasetFile, source="heart.toml").public
     return unsuitable(job, declared, Engine(SecureNoise(), Performance()))
+
+
+def refusal_of(text: str, schema: str) -> tuple[Refusal | None, str]:
+    """Why a job that must be refused is, and by which rule."""
+    refused = judge(text, schema)
+    assert refused is not None
+    return refused.refusal, refused.rule
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_a_job_that_fits_is_not_refused(job: str, schema: str) -> None:
 def test_the_privacy_unit_is_the_data_sets(
     job: str, schema: str, rule: str, asked: str, allowed: str
 ) -> None:
-    refused = Decision(Refusal.FORBIDDEN_BY_POLICY, f"the schema: {rule}", asked, allowed)
+    refused = denied(Refusal.FORBIDDEN_BY_POLICY, f"the schema: {rule}", asked, allowed)
     assert judge(job, schema) == refused
 
 
@@ -99,9 +106,7 @@ def test_the_privacy_unit_is_the_data_sets(
     ],
 )
 def test_the_loss_must_be_that_of_the_task(job: str, schema: str) -> None:
-    refused = judge(job, schema)
-    assert refused is not None
-    assert (refused.refusal, refused.rule) == (Refusal.WRONG_TASK, "the schema: roles.task")
+    assert refusal_of(job, schema) == (Refusal.WRONG_TASK, "the schema: roles.task")
 
 
 @pytest.mark.parametrize(
@@ -115,9 +120,7 @@ def test_the_loss_must_be_that_of_the_task(job: str, schema: str) -> None:
     ],
 )
 def test_features_must_be_what_the_job_needs(job: str, schema: str, rule: str) -> None:
-    refused = judge(job, schema)
-    assert refused is not None
-    assert (refused.refusal, refused.rule) == (Refusal.WRONG_TASK, rule)
+    assert refusal_of(job, schema) == (Refusal.WRONG_TASK, rule)
 
 
 def test_a_model_of_tokens_fits_tokens() -> None:
@@ -133,25 +136,26 @@ LARGE = JOB.replace(
 )
 
 
+def assert_refused_at_admission(site: OneSite, text: str, why: Refusal, *, rule: str) -> None:
+    """A price says so beforehand, and nothing is held for a job that is refused."""
+    job = make_job(text)
+    quote = site.ask(Inquire("price-1", site.admit(job=job).job))
+    assert isinstance(quote, Quote)
+    assert (quote.refusal, quote.rule) == (why, rule)
+    assert refusal(site.ask(site.admit(job=job))) is why
+    assert kinds(site) == []
+
+
 @pytest.mark.parametrize("text", [MISFIT, LARGE], ids=["shapes", "parameters"])
 def test_a_model_that_cannot_be_trained_is_refused_at_admission(site: OneSite, text: str) -> None:
     site.policy = site.policy.replace('"mlp"', '"mlp", "layers"') if site.policy else None
     site.open()
-    job = make_job(text)
-    quote = site.ask(Inquire("price-1", site.admit(job=job).job))
-    assert isinstance(quote, Quote)
-    assert (quote.refusal, quote.rule) == (Refusal.UNTRAINABLE, "the job: model")
-    assert refusal(site.ask(site.admit(job=job))) is Refusal.UNTRAINABLE
-    assert kinds(site) == []
+    assert_refused_at_admission(site, text, Refusal.UNTRAINABLE, rule="the job: model")
 
 
 def test_a_job_of_another_task_is_refused_at_admission(site: OneSite) -> None:
-    job = make_job(NUMBER_JOB)
-    quote = site.ask(Inquire("price-1", site.admit(job=job).job))
-    assert isinstance(quote, Quote)
-    assert (quote.refusal, quote.rule) == (Refusal.WRONG_TASK, "the schema: roles.task")
-    assert refusal(site.ask(site.admit(job=job))) is Refusal.WRONG_TASK
-    assert kinds(site) == []
+    rule = "the schema: roles.task"
+    assert_refused_at_admission(site, NUMBER_JOB, Refusal.WRONG_TASK, rule=rule)
 
 
 def test_what_the_policy_forbids_is_said_first(site: OneSite) -> None:
@@ -168,8 +172,7 @@ def test_an_engine_that_cannot_do_a_units_size_says_so_at_admission() -> None:
         'order_of_magnitude = 100\nunit = "patient"\nmax_records_per_unit = 1000',
     )
     job = ENTITY_JOB.replace("records_per_unit = 2", "records_per_unit = 1000")
-    refused = judge(job.replace('kind = "logistic"', LSTM), tokens)
-    assert refused is not None
-    assert (refused.refusal, refused.rule) == (Refusal.UNTRAINABLE, "the job: model")
-    few = job.replace("records_per_unit = 1000", "records_per_unit = 3")
-    assert judge(few.replace('kind = "logistic"', LSTM), tokens) is None
+    many = job.replace('kind = "logistic"', LSTM)
+    assert refusal_of(many, tokens) == (Refusal.UNTRAINABLE, "the job: model")
+    few = many.replace("records_per_unit = 1000", "records_per_unit = 3")
+    assert judge(few, tokens) is None

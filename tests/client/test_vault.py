@@ -1,77 +1,28 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from one_site import CANARY_NUMBER, NAME, OneSite, find_canary, round_plan
+from one_vault import WAIT_SECONDS, Vault, vault_site
 
-from sordino_client.vault import split_key
+from sordino_client.data.loading import split_key
 from sordino_client.vault_client import VaultClient
 from sordino_protocols.errors import ExitCode, IntegrityError
 from sordino_protocols.messages import Admission, Inquire, Quote, Refusal, Refused, Update
 
 pytestmark = pytest.mark.system
 
-WAIT_SECONDS = 120.0
 AFTER = ["refused", "stopped"]
-
-
-class Vault:
-    """A vault process, its log, and a client on its socket."""
-
-    def __init__(self, site: OneSite) -> None:
-        self.site = site
-        self.log = site.directory / "vault.log"
-        self._file = self.log.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sordino_client.vault_process", "site.toml"],
-            cwd=site.directory,
-            stdout=self._file,
-            stderr=subprocess.STDOUT,
-        )
-
-    def ask(self, envelope: bytes) -> bytes:
-        """The answer, however long the vault takes to start."""
-        with VaultClient(self.site.config.site.socket) as client:
-            expires_at = time.time() + WAIT_SECONDS
-            return client.answer(envelope, expires_at=expires_at, stop=self._given_up())
-
-    def _given_up(self) -> threading.Event:
-        # A process that ended will never answer: do not wait for it.
-        stop = threading.Event()
-
-        def watch() -> None:
-            self.process.wait()
-            stop.set()
-
-        threading.Thread(target=watch, daemon=True).start()
-        return stop
-
-    def stop(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(WAIT_SECONDS)
-        self._file.close()
-        return code
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[OneSite]:
-    # A Unix socket's path is short: the directory of a test is too deep for one.
-    made = OneSite(tmp_path)
-    made.prepare()
-    socket = Path("/tmp") / f"sordino-vault-{os.getpid()}.sock"  # noqa: S108
-    text = (tmp_path / "site.toml").read_text()
-    (tmp_path / "site.toml").write_text(text.replace('"v.sock"', f'"{socket}"'))
-    made.write_policy()
-    yield made
-    socket.unlink(missing_ok=True)
+    with vault_site(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -123,7 +74,9 @@ def test_a_vault_answers_over_its_socket_and_ends_when_asked(vault: Vault) -> No
     assert vault.stop() == 0
     log = vault.log.read_bytes()
     lines = [json.loads(line) for line in log.splitlines()]
-    assert [line["event"] for line in lines] == ["ready", "admitted", "released", *AFTER]
+    served = ["ready", "admitted", "released", *AFTER]
+    # What in the records broke their declaration is said here, and nowhere else.
+    assert [line["event"] for line in lines if line["event"] != "broke_declaration"] == served
     assert all(line.keys() >= {"event", "level", "ts"} for line in lines)
     assert not find_canary(log + status.encode() + metrics.encode() + first)
 
@@ -196,6 +149,7 @@ def test_a_second_vault_on_the_same_ledger_does_not_start(vault: Vault) -> None:
         ("site.toml", "socket =", "sockets =", "site.sockets: unknown key; did you mean 'socket'?"),
         ("site.toml", 'name = "cleveland"', "name = 1", "site.name: should be a valid string"),
         ("site.toml", "[link]", "[lonk]", "link: missing"),
+        ("site.toml", "[link]", 'approvers = "people"\n[link]', "people: no such directory"),
         ("site.toml", "keys/server.pub", "keys/none.pub", "keys/none.pub: no such public key"),
         ("site.toml", '"submitters"', '"nobody"', "no such directory of trusted keys"),
         ("policy.toml", "max_epsilon", "max_epsilom", "did you mean 'max_epsilon'?"),
@@ -234,6 +188,25 @@ def test_a_socket_path_that_is_too_long_is_explained(site: OneSite) -> None:
     done = run_to_its_end(site.directory, "site.toml")
     assert done.returncode == ExitCode.USAGE
     assert "site.socket must be a path of at most 107 bytes" in done.stderr
+
+
+def test_a_deep_state_directory_costs_the_admin_socket_and_no_more(site: OneSite) -> None:
+    file = site.directory / "site.toml"
+    text = file.read_text()
+    chosen = next(line for line in text.splitlines() if line.startswith("admin_socket"))
+    deep = "/".join(["deep" * 10] * 3)
+    file.write_text(text.replace(chosen, "").replace('state = "state"', f'state = "{deep}"'))
+    running = Vault(site)
+    try:
+        running.ask(b"garbage")
+    finally:
+        assert running.stop() == 0
+    assert "no_admin_socket" in running.log.read_text()
+    # Where somebody chose a path that is too long, the vault says so and does not start.
+    file.write_text(text.replace(chosen, f'admin_socket = "{deep}/admin.sock"'))
+    done = run_to_its_end(site.directory, "site.toml")
+    assert done.returncode == ExitCode.USAGE
+    assert "site.admin_socket must be a path of at most 107 bytes" in done.stderr
 
 
 def test_a_missing_argument_or_file_is_explained(tmp_path: Path) -> None:

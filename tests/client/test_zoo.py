@@ -3,17 +3,17 @@
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import zoo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from tiny_rounds import PLAN
 
 from sordino_client.training import arithmetic, clipping, network, noise, sampling, steps
 from sordino_client.training.arithmetic import Performance
-from sordino_client.training.steps import train_round
 from sordino_protocols.clipping import (
     AdaptiveClipping,
     FlatClipping,
@@ -119,15 +119,7 @@ def cases(draw: st.DrawFn) -> zoo.Case:
 
 _PLAIN = zoo.Case(
     model=_model(_MODELS[1]),
-    plan=TrainingPlan(
-        sampling_rate=1.0,
-        noise_multiplier=2.0,
-        clipping_norm=0.5,
-        rounds=3,
-        local_steps=1,
-        local_learning_rate=0.1,
-        lanes=4,
-    ),
+    plan=replace(PLAN, rounds=3, local_learning_rate=0.1),
     performance=Performance(),
     seed=3,
 )
@@ -139,7 +131,7 @@ _PLAIN = zoo.Case(
 def test_no_combination_of_options_has_a_known_fault(
     probe: Callable[[zoo.Trainer, zoo.Case], None], case: zoo.Case
 ) -> None:
-    probe(train_round, case)
+    probe(zoo.engine, case)
 
 
 @pytest.mark.parametrize("fault", sorted(zoo.ZOO))
@@ -155,7 +147,7 @@ def test_probes_find_every_known_fault(fault: str) -> None:
 
 @pytest.mark.parametrize("probe", zoo.PROBES, ids=lambda probe: probe.__name__)
 def test_probes_pass_the_engine(probe: Callable[[zoo.Trainer, zoo.Case], None]) -> None:
-    probe(train_round, _PLAIN)
+    probe(zoo.engine, _PLAIN)
 
 
 def test_every_option_takes_part() -> None:

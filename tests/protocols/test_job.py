@@ -13,7 +13,7 @@ from sordino_protocols.errors import AuthenticationError, InputError, PeerError
 from sordino_protocols.job import Job, SignedJob, read_job, sign_job, verify_job
 from sordino_protocols.models import MlpSpec
 from sordino_protocols.pricing import price, resolve
-from sordino_protocols.privacy import Composed, Gaussian, PoissonGaussian
+from sordino_protocols.privacy import Composed, DiscreteGaussian, PoissonGaussian
 from sordino_protocols.signing import Signer, TrustStore, canonical_json
 
 NONCE = "0" * 32
@@ -36,21 +36,22 @@ def test_the_noise_costs_what_the_file_says_and_no_more(job: Job) -> None:
     assert cost.delta == 1e-5
     assert job.plan.event == Composed(
         (
-            PoissonGaussian(1.0, job.training_noise_multiplier, 60),
-            Gaussian(job.evaluation_noise_multiplier),
+            PoissonGaussian(1.0, job.plan.require_training().noise_multiplier, 60),
+            DiscreteGaussian(job.evaluation_noise_multiplier),
         )
     )
 
 
 def test_a_job_that_costs_more_than_it_declares_is_unpriceable(job: Job) -> None:
-    weaker = job.model_copy(update={"training_noise_multiplier": job.training_noise_multiplier / 2})
+    noise_multiplier = job.plan.require_training().noise_multiplier
+    weaker = job.model_copy(update={"training_noise_multiplier": noise_multiplier / 2})
     with pytest.raises(InputError, match="more than the declared 4"):
         price(weaker)
 
 
 def test_a_job_without_noise_to_speak_of_is_refused_before_it_is_priced_tightly(job: Job) -> None:
     # The tight price would take a minute and a gigabyte of the vault's, for a job like this one.
-    training = job.file.training.model_copy(update={"sampling_rate": 0.5})
+    training = job.file.require_training().model_copy(update={"sampling_rate": 0.5})
     file = job.file.model_copy(update={"training": training})
     loud = job.model_copy(update={"file": file, "training_noise_multiplier": 1e-3})
     with pytest.raises(InputError, match="far more than the declared 4"):
@@ -61,7 +62,8 @@ def test_statistics_are_paid_for_by_less_noise_for_nobody_else(job: Job) -> None
     with_statistics = resolve(read_file(TEXT + '[statistics]\nkind = "moments"\nshare = 0.2\n'))
     cost = price(with_statistics)
     assert 4.0 * (1 - 1e-3) <= cost.epsilon_pld <= 4.0
-    assert with_statistics.training_noise_multiplier > job.training_noise_multiplier
+    with_less, before = with_statistics.plan.require_training(), job.plan.require_training()
+    assert with_less.noise_multiplier > before.noise_multiplier
     assert with_statistics.evaluation_noise_multiplier == job.evaluation_noise_multiplier
 
 
@@ -98,12 +100,13 @@ def test_the_digest_is_this() -> None:
     pinned = Job(
         version=2, file=read_file(), training_noise_multiplier=9.5, evaluation_noise_multiplier=20.0
     )
-    assert pinned.digest() == "91261d904b95a31ec0743afde0ec8d343aa4a091f661656b16685c009f655d92"
+    assert pinned.digest() == "12162cf9e0946fd6f386971929f092d5b824d0eea9de305526709e8d7d0c3c0b"
 
 
 def test_every_field_has_a_part_in_the_digest(job: Job) -> None:
     changed = [
         TEXT.replace("heart-risk", "heart-rate"),
+        TEXT.replace("[privacy]", 'columns = ["age"]\n[privacy]'),
         TEXT.replace('"va"]', '"hungarian"]'),
         TEXT.replace("clipping_norm = 0.5", "clipping_norm = 0.50001"),
         TEXT.replace("learning_rate = 2.0", "learning_rate = 2.0\nmomentum = 0.5"),
@@ -137,7 +140,7 @@ def test_the_plan_is_a_function_of_the_canonical_bytes(
     elsewhere = read_job(job.canonical())
     assert elsewhere.plan == job.plan
     assert elsewhere.plan.event == job.plan.event
-    assert elsewhere.plan.training.lanes == lanes
+    assert elsewhere.plan.lanes == lanes
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,24 @@ from sordino_protocols.errors import InputError
 from sordino_protocols.local_training import LocalAdam
 from sordino_protocols.plan import EvaluationPlan, RunPlan, StatisticsPlan, TrainingPlan
 from sordino_protocols.privacy import (
+    DEEPEST_NESTING,
+    LARGEST_DISCRETE_STD,
+    MOST_PARTS,
+    MOST_REPETITIONS,
     Composed,
+    DiscreteGaussian,
+    DiscreteLaplace,
     Event,
+    ExponentialQuantile,
     Gaussian,
     Guarantee,
+    Laplace,
     PoissonGaussian,
     PrivacyUnit,
+    SelfComposed,
     event_from_json,
     event_to_json,
+    leaves,
     mechanism,
     unit_of,
 )
@@ -28,18 +38,27 @@ from sordino_protocols.signing import canonical_json
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 
 
-def leaves(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
-    rates, steps = st.floats(0, 1, exclude_min=True), st.integers(min_value=1, max_value=2**53)
+def leaves_about(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
+    rates, steps = st.floats(0, 1, exclude_min=True), st.integers(1, 10**6)
+    stds = st.floats(0, LARGEST_DISCRETE_STD, exclude_min=True)
+    about = st.just(unit)
     return st.one_of(
-        st.builds(Gaussian, positive, st.just(unit)),
-        st.builds(PoissonGaussian, rates, positive, steps, st.just(unit)),
+        st.builds(PoissonGaussian, rates, positive, steps, about),
+        st.builds(Gaussian, positive, about),
+        st.builds(DiscreteGaussian, stds, st.integers(1, 50), about),
+        st.builds(Laplace, positive, about),
+        st.builds(DiscreteLaplace, positive, about),
+        st.builds(ExponentialQuantile, positive, about),
     )
 
 
 def events_about(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
     return st.recursive(
-        leaves(unit),
-        lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda e: Composed(tuple(e))),
+        leaves_about(unit),
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=1, max_size=3).map(lambda e: Composed(tuple(e))),
+            st.builds(SelfComposed, inner, st.integers(1, 3)),
+        ),
         max_leaves=6,
     )
 
@@ -68,6 +87,27 @@ POISSON_1: dict[str, object] = {
     "sampling_rate": 0.5,
     "noise_multiplier": 2.0,
     "steps": 3,
+}
+COMPOSED: dict[str, object] = {"event": "composed", "version": 2, "events": [GAUSSIAN]}
+SELF_COMPOSED: dict[str, object] = {
+    "event": "self_composed",
+    "version": 2,
+    "of": GAUSSIAN,
+    "count": 3,
+}
+DISCRETE: dict[str, object] = {
+    "event": "discrete_gaussian",
+    "version": 2,
+    "noise_std": 4.0,
+    "sensitivity": 1,
+    "unit": "record",
+}
+LAPLACE: dict[str, object] = GAUSSIAN | {"event": "laplace"}
+QUANTILE: dict[str, object] = {
+    "event": "exponential_quantile",
+    "version": 2,
+    "epsilon": 0.5,
+    "unit": "record",
 }
 
 
@@ -121,6 +161,33 @@ def test_events_about_records_and_about_entities_do_not_compose() -> None:
     [
         {},
         {"event": "laplace", "version": 2, "scale": 1.0},
+        {"event": ["gaussian"], "version": 2},
+        {"event": "gaussian"},
+        # Only the first three kinds were in the first version.
+        {"event": "laplace", "version": 1, "noise_multiplier": 2.0},
+        DISCRETE | {"version": 1},
+        DISCRETE | {"noise_std": 0.0},
+        DISCRETE | {"noise_std": 2 * LARGEST_DISCRETE_STD},
+        DISCRETE | {"noise_std": math.nan},
+        DISCRETE | {"sensitivity": 0},
+        DISCRETE | {"sensitivity": 1.0},
+        DISCRETE | {"sensitivity": True},
+        DISCRETE | {"noise_multiplier": 1.0},
+        LAPLACE | {"noise_multiplier": 0.0},
+        LAPLACE | {"event": "discrete_laplace", "noise_multiplier": math.inf},
+        LAPLACE | {"event": "exponential_quantile"},
+        QUANTILE | {"epsilon": 0.0},
+        QUANTILE | {"epsilon": math.inf},
+        QUANTILE | {"epsilon": "1"},
+        SELF_COMPOSED | {"count": 0},
+        SELF_COMPOSED | {"count": 1.0},
+        SELF_COMPOSED | {"count": MOST_REPETITIONS + 1},
+        SELF_COMPOSED | {"of": [GAUSSIAN]},
+        SELF_COMPOSED | {"of": None},
+        SELF_COMPOSED | {"unit": "record"},
+        SELF_COMPOSED | {"version": 1},
+        SELF_COMPOSED | {"of": POISSON | {"steps": MOST_REPETITIONS // 2}},
+        POISSON | {"steps": MOST_REPETITIONS + 1},
         {"event": None, "version": 2},
         GAUSSIAN | {"version": 3},
         GAUSSIAN | {"version": 0},
@@ -166,8 +233,64 @@ def test_refuses_what_is_no_event_and_never_prices_it_as_nothing(
 def test_the_examples_above_are_one_change_away_from_events() -> None:
     assert event_from_json(GAUSSIAN) == Gaussian(2.0, "entity")
     assert event_from_json(POISSON) == PoissonGaussian(0.5, 2.0, 3)
+    assert event_from_json(DISCRETE) == DiscreteGaussian(4.0)
+    assert event_from_json(LAPLACE) == Laplace(2.0, "entity")
+    assert event_from_json(LAPLACE | {"event": "discrete_laplace"}) == DiscreteLaplace(
+        2.0, "entity"
+    )
+    assert event_from_json(QUANTILE) == ExponentialQuantile(0.5)
+    assert event_from_json(SELF_COMPOSED) == SelfComposed(Gaussian(2.0, "entity"), 3)
+    assert event_from_json(COMPOSED) == Composed((Gaussian(2.0, "entity"),))
     assert event_from_json(GAUSSIAN_1) == Gaussian(2.0)
     assert event_from_json(POISSON_1) == PoissonGaussian(0.5, 2.0, 3)
+
+
+def nested(depth: int) -> dict[str, object]:
+    raw = GAUSSIAN
+    for _ in range(depth):
+        raw = {"event": "composed", "version": 2, "events": [raw]}
+    return raw
+
+
+def test_nesting_ends_somewhere() -> None:
+    event = event_from_json(nested(DEEPEST_NESTING))
+    with pytest.raises(InputError, match="nested"):
+        event_from_json(nested(DEEPEST_NESTING + 1))
+    with pytest.raises(InputError, match="nested"):
+        event_from_json(nested(100_000))
+    with pytest.raises(InputError, match="nested"):
+        Composed((event,))
+    with pytest.raises(InputError, match="nested"):
+        SelfComposed(event, 2)
+
+
+def test_repetition_ends_somewhere() -> None:
+    half = SelfComposed(PoissonGaussian(0.1, 1.0, 10), MOST_REPETITIONS // 20)
+    assert list(leaves(Composed((half, half)))) == 2 * [
+        (PoissonGaussian(0.1, 1.0, 10), MOST_REPETITIONS // 20)
+    ]
+    for too_many in ((half, half, half), (Composed((half, half)), Gaussian(1.0))):
+        with pytest.raises(InputError, match="repetitions"):
+            Composed(too_many)
+    with pytest.raises(InputError, match="repetitions"):
+        SelfComposed(half, 3)
+    with pytest.raises(InputError, match=f"1 to {MOST_PARTS} events"):
+        Composed((Gaussian(1.0),) * (MOST_PARTS + 1))
+
+
+@given(events)
+def test_leaves_are_everything_that_was_done(event: Event) -> None:
+    def counted(each: Event) -> int:
+        match each:
+            case Composed(parts):
+                return sum(map(counted, parts))
+            case SelfComposed(inner, count):
+                return count * counted(inner)
+            case _:
+                return 1
+
+    assert sum(count for _, count in leaves(event)) == counted(event)
+    assert not any(isinstance(leaf, Composed | SelfComposed) for leaf, _ in leaves(event))
 
 
 @pytest.mark.parametrize(
@@ -203,10 +326,11 @@ def test_a_plans_price_is_read_off_what_parametrises_the_mechanism(unit: Privacy
     assert training.round_event == PoissonGaussian(0.25, 3.0, 2, unit)
     assert training.event_after(3) == PoissonGaussian(0.25, 3.0, 6, unit)
     trained = PoissonGaussian(0.25, 3.0, 14, unit)
-    assert RunPlan(training, evaluation).event == Composed((trained, Gaussian(9.0, unit)))
+    evaluated = DiscreteGaussian(9.0, 1, unit)
+    assert RunPlan(training, evaluation).event == Composed((trained, evaluated))
     statistics = StatisticsPlan("moments", 32, 11.0, unit)
     assert RunPlan(training, evaluation, statistics).event == Composed(
-        (Gaussian(11.0, unit), trained, Gaussian(9.0, unit))
+        (Gaussian(11.0, unit), trained, evaluated)
     )
 
 

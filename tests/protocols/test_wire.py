@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sordino_protocols.errors import AuthenticationError, PeerError
+from sordino_protocols.heads import GENESIS, SignedHead
 from sordino_protocols.job import SignedJob
 from sordino_protocols.messages import (
     Admit,
@@ -41,7 +42,7 @@ PLAN = RoundPlan(
     np.array([0.5, -1.25, 3e38], dtype=np.float32),
     scaling=np.array([0.25, 2.0], dtype=np.float32),
 )
-QUOTE = Quote("run-1", None, "policy.toml: datasets.heart", 1.5, 2.5, 0.0)
+QUOTE = Quote("run-1", None, False, "policy.toml: datasets.heart", 1.5, 2.5, 0.0, 3, 0.5)  # noqa: FBT003
 
 run_ids = st.from_regex(r"[a-z0-9][a-z0-9-]{0,63}", fullmatch=True)
 names = st.from_regex(r"[a-z0-9._-]{1,64}", fullmatch=True)
@@ -56,6 +57,12 @@ by_type: dict[object, st.SearchStrategy[object]] = {
     int: st.integers(-(2**63), 2**63 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
+    SignedHead: st.builds(
+        SignedHead,
+        st.integers(1, 2**53 - 1),
+        st.from_regex(r"[0-9a-f]{63}1", fullmatch=True),
+        st.from_regex(r"[0-9a-f]{128}", fullmatch=True),
+    ),
     SignedJob: st.builds(
         SignedJob,
         ascii_text.map(str.encode),
@@ -135,7 +142,7 @@ def test_the_same_message_has_the_same_bytes_and_another_another_digest(message:
 
 
 def test_every_kind_of_message_is_generated() -> None:
-    assert len(KINDS) == 13
+    assert len(KINDS) == 15
     assert all(set(typing.get_type_hints(kind).values()) <= set(by_type) for kind in KINDS)
 
 
@@ -429,6 +436,8 @@ def test_what_a_stranger_wrote_is_not_looked_at() -> None:
 
 
 def test_vectors_are_not_printed() -> None:
-    update = Update("run-1", "ab", 1, "cd", np.array([123.25], dtype=np.float32))
+    update = Update(
+        "run-1", "ab", 1, SignedHead(0, GENESIS, "00" * 64), np.array([123.25], dtype=np.float32)
+    )
     assert "123.25" not in repr(update)
     assert "weights" not in repr(PLAN)

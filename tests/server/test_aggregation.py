@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,15 +34,7 @@ from sordino_server.aggregation import (
     sum_updates,
 )
 
-PLAN = TrainingPlan(
-    sampling_rate=1.0,
-    noise_multiplier=2.0,
-    clipping_norm=0.5,
-    rounds=4,
-    local_steps=1,
-    local_learning_rate=0.5,
-    lanes=2,
-)
+PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=2)
 DELTA = replace(PLAN, update="delta")
 ADAPTIVE = AdaptiveClipping(kind="adaptive")
 RULES: tuple[ClippingRule, ...] = (

@@ -1,11 +1,9 @@
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import JOB, Federation, SmallSite, make_job
-from unruly import CrashError, asked, dying_at, held, rounds_of, spent
+from federation import JOB, Federation, make_job
+from unruly import CrashError, dying_at, held, requests, restarting, rounds_of, spent
 
 from sordino_protocols.messages import Admit, Evaluate, Message, RoundPlan, Settle
 from sordino_protocols.rounds import RunState
@@ -13,17 +11,6 @@ from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import Statement
 
 ALL = JOB.replace("quorum = 2", "quorum = 3")
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
-
-
-def requests(site: SmallSite, federation: Federation, kind: type[Message]) -> list[bytes]:
-    return [each for each in site.requests if isinstance(asked(federation, each), kind)]
 
 
 # ------------------------------------------------------------------ a run that ends well
@@ -101,8 +88,8 @@ def test_a_server_that_died_finishes_the_run_at_the_same_price(
     assert run.state() not in {RunState.DONE, RunState.FAILED}
     federation.coordinator(run).execute()
     assert run.state() is RunState.DONE
-    for site in federation.sites.values():
-        repeated = requests(site, federation, kind)
+    for name, site in federation.sites.items():
+        repeated = requests(federation, name, kind)
         # What was asked again was asked with the same bytes.
         assert len(set(repeated)) == (3 if kind is RoundPlan else 1)
         assert len(site.ledger.charged(run.run_id)) == 4
@@ -146,14 +133,7 @@ def test_a_round_that_was_logged_but_not_checkpointed_is_asked_again(
 
 def test_a_site_that_restarts_in_mid_run_is_charged_once(federation: Federation) -> None:
     run = federation.submit(make_job(ALL))
-    restarting = federation.sites["b"]
-
-    def answer(envelope: bytes) -> bytes:
-        restarting.answer(envelope)  # made, stored, and never heard of
-        restarting.open()
-        return restarting.answer(envelope)
-
-    federation.coordinator(run, federation.grid({"b": answer})).execute()
+    federation.coordinator(run, federation.grid({"b": restarting(federation, "b")})).execute()
     assert run.state() is RunState.DONE
     assert len(set(spent(federation).values())) == 1
-    assert len(restarting.ledger.charged(run.run_id)) == 4
+    assert len(federation.sites["b"].ledger.charged(run.run_id)) == 4

@@ -1,8 +1,5 @@
 """Whole runs, sites and all, with every kind of update, clipping and server optimiser."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from federation import JOB, Federation, make_job
@@ -11,7 +8,7 @@ from unruly import CrashError, dying_at, rounds_of, spent
 from sordino_audit.finished_run import audit_run
 from sordino_protocols.messages import RoundPlan
 from sordino_protocols.rounds import RunState
-from sordino_server.coordinator import RunFailedError
+from sordino_server.questions import RunFailedError
 from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import Statement
 
@@ -32,13 +29,6 @@ def text_of(kind: str, *, text: str = ALL) -> str:
         assert text.count(old) == 1
         text = text.replace(old, new)
     return text
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
 
 
 @pytest.mark.parametrize("kind", CHANGES)
@@ -100,7 +90,7 @@ def adaptation(run: RunDirectory) -> float:
     """By what factor an adaptive norm was moved in the end."""
     state = run.checkpoint()
     assert state is not None
-    lanes = run.job().plan.training.lanes
+    lanes = run.job().plan.lanes
     return float(np.exp(state.weights[-lanes - 1]))
 
 

@@ -1,10 +1,10 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import JOB, POLICY, SCHEMA, Federation, make_job, make_signer
+from federation import JOB, SCHEMA, Federation, make_job, make_signer
+from one_site import POLICY
 from unruly import Change, CrashError, asked, away_for, changing, dying_at, held, rounds_of
 
 from sordino_protocols.errors import UnreachableError
@@ -20,18 +20,12 @@ from sordino_protocols.messages import (
     Update,
 )
 from sordino_protocols.rounds import RunState
-from sordino_server.coordinator import MOST_ATTEMPTS, RunFailedError
+from sordino_server.coordinator import MOST_ATTEMPTS
+from sordino_server.questions import RunFailedError
 from sordino_server.runs import EVALUATION, STATEMENT
 from sordino_server.statement import EvaluationFacts, Statement
 
 ALL = JOB.replace("quorum = 2", "quorum = 3")
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
 
 
 # ------------------------------------------------------------------ sites that misbehave

@@ -1,6 +1,5 @@
 """Runs of every task and unit, and runs that measure features first."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,18 @@ from federation import (
     Federation,
     make_job,
 )
-from unruly import Change, CrashError, asked, changing, dying_at, held, rounds_of, spent
+from unruly import (
+    Change,
+    CrashError,
+    asked,
+    changing,
+    dying_at,
+    held,
+    requests,
+    restarting,
+    rounds_of,
+    spent,
+)
 
 from sordino_protocols.messages import (
     Admission,
@@ -31,19 +41,12 @@ from sordino_protocols.messages import (
 )
 from sordino_protocols.model_file import read_model
 from sordino_protocols.rounds import RunState
-from sordino_server.coordinator import RunFailedError
+from sordino_server.questions import RunFailedError
 from sordino_server.runs import MODEL, STATEMENT, RunDirectory
 from sordino_server.statement import EvaluationFacts, Statement
 
 ALL = "quorum = 3"
 MEASURED = STATISTICS_JOB.replace("quorum = 2", ALL)
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
 
 
 def evaluation_of(run: RunDirectory) -> EvaluationFacts:
@@ -170,9 +173,8 @@ def test_a_server_that_died_while_it_measured_pays_once(
     assert run.state() is RunState.MEASURING
     federation.coordinator(run).execute()
     assert run.state() is RunState.DONE
-    for site in federation.sites.values():
-        repeated = [each for each in site.requests if isinstance(asked(federation, each), Measure)]
-        assert len(set(repeated)) == 1
+    for name, site in federation.sites.items():
+        assert len(set(requests(federation, name, Measure))) == 1
         assert len(site.ledger.charged(run.run_id)) == 5
     assert len(set(spent(federation).values())) == 1
 
@@ -200,16 +202,9 @@ def test_a_scaling_that_was_kept_but_not_logged_comes_out_the_same(
 
 def test_a_site_that_restarts_while_it_measures_is_charged_once(federation: Federation) -> None:
     run = federation.submit(make_job(MEASURED))
-    restarting = federation.sites["b"]
-
-    def answer(envelope: bytes) -> bytes:
-        restarting.answer(envelope)  # made, stored, and never heard of
-        restarting.open()
-        return restarting.answer(envelope)
-
-    federation.coordinator(run, federation.grid({"b": answer})).execute()
+    federation.coordinator(run, federation.grid({"b": restarting(federation, "b")})).execute()
     assert run.state() is RunState.DONE
-    assert len(restarting.ledger.charged(run.run_id)) == 5
+    assert len(federation.sites["b"].ledger.charged(run.run_id)) == 5
 
 
 def huge(message: Message) -> Message:

@@ -4,17 +4,15 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 from federation import SUBMITTER, make_job, make_signer
-from server_host import Host, server_host
+from gateway_desk import Desk, open_desk, replace_address
 
 from sordino.connection import Connection, Json
-from sordino.profile import Profile, load_profile
 from sordino_deploy import pki
 from sordino_protocols.errors import (
     AuthenticationError,
@@ -26,8 +24,7 @@ from sordino_protocols.gateway_pb2 import FetchRequest, ShowRequest, SubmitReque
 from sordino_protocols.gateway_pb2_grpc import GatewayStub
 from sordino_protocols.job import Purpose, SignedJob, sign_job, verify_job
 from sordino_protocols.rounds import RunEvent
-from sordino_protocols.signing import Signer, TrustStore, load_signer, save_keypair
-from sordino_server.config import ServerConfig
+from sordino_protocols.signing import Signer, TrustStore, save_keypair
 from sordino_server.gateway import serve_gateway
 from sordino_server.queue import Queue
 from sordino_server.registry import enrol, enrolled_sites
@@ -35,39 +32,6 @@ from sordino_server.runs import MODEL, RunDirectory
 
 NONCE = "0" * 32
 TRAVERSALS = ["..", "../..", "../../server", "/etc", "a/../..", ".", "", "no-such-run", "x" * 300]
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A gateway that serves, and what a caller needs."""
-
-    host: Host
-    port: int
-    profile: Profile
-    submitter: Signer
-    server: grpc.Server
-
-    def channel(self, credentials: grpc.ChannelCredentials) -> grpc.Channel:
-        options = (("grpc.enable_http_proxy", 0),)
-        return grpc.secure_channel(f"127.0.0.1:{self.port}", credentials, options=options)
-
-
-@contextmanager
-def open_desk(directory: Path) -> Iterator[Desk]:
-    with server_host(directory) as host:
-        gateway = replace_address(host.config, "127.0.0.1:0")
-        queue = Queue(gateway, host.superlink, host.runs)
-        server, port = serve_gateway(gateway, host.superlink, queue, host.runs)
-        profile = load_profile(host.profile).model_copy(update={"gateway": f"127.0.0.1:{port}"})
-        submitter = load_signer(profile.signing_key, SUBMITTER)
-        try:
-            yield Desk(host, port, profile, submitter, server)
-        finally:
-            server.stop(grace=None).wait()
-
-
-def replace_address(config: ServerConfig, address: str) -> ServerConfig:
-    return replace(config, gateway=config.gateway.model_copy(update={"address": address}))
 
 
 @pytest.fixture(scope="module")

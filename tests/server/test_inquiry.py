@@ -1,8 +1,8 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from federation import POLICY, Federation
+from federation import Federation
+from one_site import POLICY
 from unruly import CrashError, asked, dying_at
 
 from sordino_protocols.messages import Inquire, Refusal
@@ -10,13 +10,6 @@ from sordino_protocols.rounds import RunState
 from sordino_server.local_grid import LocalGrid
 from sordino_server.runs import QUOTES
 from sordino_server.statement import Quotes
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
 
 
 def files(directory: Path) -> dict[Path, bytes]:
@@ -44,7 +37,7 @@ def test_a_price_changes_nothing_at_any_site(federation: Federation) -> None:
 
 
 def test_a_price_names_the_rule_that_would_refuse(federation: Federation) -> None:
-    federation.sites["b"].policy = POLICY.replace("max_rounds = 100", "max_rounds = 2")
+    federation.sites["b"].policy = POLICY.replace("max_rounds = 50", "max_rounds = 2")
     federation.sites["b"].open()
     federation.sites["c"].policy = None
     federation.sites["c"].open()
@@ -52,7 +45,7 @@ def test_a_price_names_the_rule_that_would_refuse(federation: Federation) -> Non
     federation.coordinator(run).execute()
     quotes = run.read(QUOTES, Quotes).quotes
     assert quotes["b"].refusal is Refusal.FORBIDDEN_BY_POLICY
-    assert quotes["b"].rule == "policy.toml: datasets.heart.max_rounds"
+    assert quotes["b"].rule == "policy.toml:8 datasets.heart.max_rounds"
     assert quotes["c"].refusal is Refusal.NO_POLICY
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_rounds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,15 +29,7 @@ from sordino_server.aggregation import (
 from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
 from sordino_server.runs import RunDirectory
 
-PLAN = TrainingPlan(
-    sampling_rate=1.0,
-    noise_multiplier=2.0,
-    clipping_norm=0.5,
-    rounds=4,
-    local_steps=1,
-    local_learning_rate=0.5,
-    lanes=2,
-)
+PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=2)
 BARE = replace(PLAN, lanes=0)
 RULE = AdaptiveClipping(kind="adaptive", quantile=0.8, learning_rate=0.3, share=0.2)
 ADAPTIVE = replace(PLAN, clipping=RULE)

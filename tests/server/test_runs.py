@@ -164,7 +164,7 @@ def test_a_checkpoint_is_what_was_saved(run: RunDirectory) -> None:
     assert run.checkpoint() is None
     rng = np.random.default_rng(7)
     for _ in range(2):
-        state = initial_state(rng.normal(size=5), make_job().plan.training)
+        state = initial_state(rng.normal(size=5), make_job().plan.require_training())
         run.save_checkpoint(state)
         read = run.checkpoint()
         assert read is not None

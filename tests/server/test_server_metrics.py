@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,13 +26,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         server = running.config.server
         enrol(running.superlink, enrolled_sites(server.sites, server.nodes))
         yield running
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    running = Federation(tmp_path)
-    yield running
-    running.close()
 
 
 @pytest.fixture

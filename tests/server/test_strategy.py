@@ -3,11 +3,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from federation import make_signer, trust
+from federation import make_job, make_signer, trust
 from flwr.app import Message as FlowerMessage
 
 from sordino_protocols.errors import PeerError, UnreachableError
-from sordino_protocols.messages import Message, Refusal, Refused, RoundPlan, Update
+from sordino_protocols.heads import GENESIS, SignedHead
+from sordino_protocols.job import new_nonce, sign_job
+from sordino_protocols.messages import (
+    Admission,
+    Admit,
+    Message,
+    Recall,
+    Recalled,
+    Refusal,
+    Refused,
+    RoundPlan,
+    Update,
+)
 from sordino_protocols.signing import Signer
 from sordino_protocols.wire import open_sealed, seal
 from sordino_server.exchange import Exchange
@@ -37,6 +49,9 @@ class Clock:
         self.now += self._step
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @dataclass
 class Asked:
@@ -51,7 +66,8 @@ class Asked:
 
 
 def update(number: int = 1, *, run_id: str = RUN) -> Update:
-    return Update(run_id, DIGEST, number, "0" * 64, np.ones(2, dtype=np.float32))
+    head = SignedHead(0, GENESIS, "00" * 64)
+    return Update(run_id, DIGEST, number, head, np.ones(2, dtype=np.float32))
 
 
 def says(message: Message, signer: Signer) -> Asked:
@@ -258,3 +274,109 @@ def test_knows_who_is_enrolled_and_who_is_there() -> None:
     strategy = Strategy(Exchange(grid), SERVER, trust(*SITES.values()))
     assert strategy.enrolled() == ["a", "b", "c"]
     assert strategy.connected() == ["a"]
+
+
+# ------------------------------------------------------------------ a person who has to approve
+
+HEAD = SignedHead(0, GENESIS, "00" * 64)
+PENDING = Refused(RUN, Refusal.APPROVAL_PENDING)
+
+
+def admission() -> Message:
+    return Admission(RUN, DIGEST, 100, 3, "e" * 64, "", 1.0, "c" * 64, HEAD)
+
+
+def after_pending(name: str, times: int, then: Message) -> Asked:
+    """A site that says so many times that a person must approve, and then something else."""
+    waits = [lambda _: seal(PENDING, SITES[name])] * times
+    return Asked([*waits, lambda _: seal(then, SITES[name])])
+
+
+def admit(
+    sites: Mapping[str, Answerer], patience: Patience, clock: Clock
+) -> tuple[Outcome[Admission], list[str]]:
+    """Ask for admission; also who was said to wait for a person."""
+    job = sign_job(make_job(), make_signer("scientist"), purpose="train", nonce=new_nonce())
+    waiting: list[str] = []
+    exchange = Exchange(LocalGrid(sites), poll_seconds=0.001)
+    known = trust(*SITES.values())
+    strategy = Strategy(exchange, SERVER, known, clock=clock, sleep=clock.sleep)
+    outcome = strategy.ask(
+        sorted(sites), Admit(RUN, job), Admission, patience, on_approval_pending=waiting.append
+    )
+    return outcome, waiting
+
+
+def test_a_site_where_a_person_must_approve_is_asked_again_with_the_same_bytes() -> None:
+    slow = after_pending("b", 4, admission())
+    sites = {"a": says(admission(), SITES["a"]), "b": slow}
+    # The others are through at once, and no grace is given: a person takes longer than that.
+    outcome, waiting = admit(sites, Patience(1, 1000, grace_seconds=0), clock := Clock(0.01))
+    assert sorted(outcome.answers) == ["a", "b"]
+    assert waiting == ["b"]
+    assert len(slow.envelopes) == 5
+    assert len(set(slow.envelopes)) == 1
+    # 2 s after the first answer, then half as long again each time.
+    assert 2 + 3 + 4.5 + 6.75 <= clock.now < 40
+
+
+def test_a_person_who_rejects_ends_the_part_of_that_site() -> None:
+    rejected = Refused(RUN, Refusal.REJECTED)
+    sites = {
+        "a": says(admission(), SITES["a"]),
+        "b": (asked := after_pending("b", 2, rejected)),
+    }
+    outcome, waiting = admit(sites, Patience(1, 1000, 0), Clock(0.01))
+    assert outcome.has_quorum
+    assert outcome.refusals == {"b": Refusal.REJECTED}
+    assert (waiting, len(asked.envelopes)) == (["b"], 3)
+
+
+def test_a_person_who_says_nothing_until_the_deadline_is_not_waited_for_longer() -> None:
+    sites = {"a": says(admission(), SITES["a"]), "b": says(PENDING, SITES["b"])}
+    outcome, waiting = admit(sites, Patience(1, 60, 0), clock := Clock(0.01))
+    assert outcome.has_quorum
+    assert outcome.refusals == {"b": Refusal.APPROVAL_PENDING}
+    assert outcome.rejections == {}
+    assert waiting == ["b"]
+    assert 60 <= clock.now < 62
+    # Asked 2, 3, 4.5 ... and then 15 s after each answer: not 30 times.
+    assert len(sites["b"].envelopes) < 10
+
+
+def test_no_quorum_without_the_person_is_a_refusal_by_its_name() -> None:
+    outcome, _ = admit({"b": says(PENDING, SITES["b"])}, Patience(1, 30, 0), Clock(0.01))
+    assert not outcome.has_quorum
+    assert outcome.refusals == {"b": Refusal.APPROVAL_PENDING}
+
+
+def test_only_an_admission_waits_for_a_person() -> None:
+    pending = says(PENDING, SITES["b"])
+    outcome = ask({"a": honest("a"), "c": honest("c"), "b": pending})
+    assert outcome.refusals == {"b": Refusal.APPROVAL_PENDING}
+    assert len(pending.envelopes) == 1
+
+
+# ------------------------------------------------------------------ each site its own question
+
+
+def test_each_site_is_asked_its_own_question() -> None:
+    heads = {
+        name: SignedHead(number, f"{number:064x}", "00" * 64)
+        for number, name in ((1, "a"), (2, "b"))
+    }
+    sites = {name: says(Recalled(RUN, HEAD), SITES[name]) for name in heads}
+    exchange = Exchange(LocalGrid(sites), poll_seconds=0.001)
+    strategy = Strategy(exchange, SERVER, trust(*SITES.values()), clock=Clock())
+    recalls = {name: Recall(RUN, head) for name, head in heads.items()}
+    outcome = strategy.ask_each(recalls, Recalled, PATIENT)
+    assert sorted(outcome.answers) == ["a", "b"]
+    server = trust(SERVER)
+    for name, site in sites.items():
+        (envelope,) = site.envelopes
+        assert open_sealed(envelope, server).message == Recall(RUN, heads[name])
+
+
+def test_an_answer_is_kept_as_its_site_signed_it() -> None:
+    outcome = ask({name: honest(name) for name in SITES})
+    assert outcome.envelopes == {name: seal(update(), SITES[name]) for name in SITES}

@@ -52,7 +52,7 @@ max_epsilon = 8.0
 max_delta = 1e-4
 max_rounds = 100
 min_expected_batch = 20
-[datasets.{name}.budget]
+[budgets.{name}]
 epsilon = 20.0
 delta = 1e-4
 """

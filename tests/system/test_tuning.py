@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_federation import JOB, Running, run_federation
+from real_federation import Running, run_federation, system_job_text
 
 from sordino_client.config import load_config
 from sordino_client.ledger import read_entries
@@ -22,7 +22,7 @@ SITES = ("cleveland", "hungarian")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("tuning")
     with run_federation(directory, SITES) as found:
-        text = JOB.format(rounds=2, quorum=2).replace("epsilon = 4", "epsilon = 1")
+        text = system_job_text(rounds=2, quorum=2, epsilon=1)
         (directory / "job.toml").write_text(text)
         yield found
 

@@ -46,7 +46,7 @@ def test_the_four_hospitals_run_the_shipped_job(tmp_path: Path) -> None:
     data = hospitals(tmp_path)
     assert [site.name for site in data.sites] == ["cleveland", "hungarian", "switzerland", "va"]
     assert (data.job.job.dataset, data.job.cohort.quorum) == ("heart", 4)
-    assert data.job.training.rounds >= 20
+    assert data.job.require_training().rounds >= 20
 
 
 def test_a_folder_becomes_one_site_a_table(folder: Path) -> None:
@@ -100,17 +100,19 @@ def test_the_built_in_job_fits_classes_of_entities(folder: Path) -> None:
         ("positive_above = 0", 'task = "classes"'),
         ("version = 1", 'version = 1\nunit = "patient"\nmax_records_per_unit = 3'),
     )
-    assert (job.training.loss, job.model.outputs) == ("cross_entropy", 2)
-    assert (job.privacy.unit, job.training.records_per_unit) == ("entity", 3)
+    assert (job.loss, job.model.outputs) == ("cross_entropy", 2)
+    assert (job.privacy.unit, job.require_training().records_per_unit) == ("entity", 3)
 
 
 def test_the_built_in_job_fits_numbers_with_smaller_steps_for_many_features(folder: Path) -> None:
     number = ("positive_above = 0", 'task = "number"')
     few = fitted(folder, number)
-    assert (few.training.loss, few.model.outputs, few.privacy.unit) == ("squared", 1, "record")
+    assert (few.loss, few.model.outputs, few.privacy.unit) == ("squared", 1, "record")
     age = 'type = "integer"\nmin = 0\nmax = 100'
     many = fitted(folder, number, (age, 'type = "vector"\ncount = 240\nmin = 0\nmax = 1'))
-    assert many.optimizer.learning_rate == pytest.approx(few.optimizer.learning_rate / 20)
+    assert many.require_optimizer().learning_rate == pytest.approx(
+        few.require_optimizer().learning_rate / 20
+    )
 
 
 def test_the_built_in_job_looks_tokens_up(folder: Path) -> None:

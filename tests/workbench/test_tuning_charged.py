@@ -26,7 +26,7 @@ def job(epsilon: float = 1.0) -> Job:
 def quote(left: float, *, refusal: str | None = None) -> dict[str, object]:
     return {
         "refusal": refusal,
-        "rule": "policy.toml: datasets.heart.budget",
+        "rule": "policy.toml:11 budgets.heart.epsilon",
         "epsilon_pld": 1.0,
         "epsilon_rdp": 1.1,
         "budget_left": left,

@@ -48,7 +48,7 @@ def test_ranks_trials_and_writes_the_best(folder: Path) -> None:
     assert values == sorted(values, reverse=True)
     best = read_toml(folder / "best.toml", JobFile)
     winner = found["trials"][0]["settings"]["optimizer.learning_rate"]
-    assert best.optimizer.learning_rate == winner
+    assert best.require_optimizer().learning_rate == winner
     assert "2 simulated sites" in (folder / "best.toml").read_text()
 
     again = tune(folder, *PUBLIC, *wanted)

@@ -123,7 +123,7 @@ def test_trials_have_the_noise_of_their_own_guarantee(folder: Path) -> None:
     assert headline(outcomes[0]) < 0.9
     for each in outcomes:
         job = resolve(each.trial.file)
-        assert each.noise_multiplier == job.plan.training.noise_multiplier
+        assert each.noise_multiplier == job.plan.require_training().noise_multiplier
         assert each.epsilon == price(job).epsilon_pld <= each.trial.file.privacy.epsilon
 
 
@@ -152,7 +152,7 @@ def test_every_task_has_its_own_metrics(
     )
     best, worst = ranked(run(folder, "optimizer.learning_rate=1e-9,0.5"))
     assert set(best.metrics) == expected
-    assert best.headline == HEADLINES[best.trial.file.training.loss]
+    assert best.headline == HEADLINES[best.trial.file.loss]
     if loss == "cross_entropy":
         assert headline(best) > 0.4
     else:

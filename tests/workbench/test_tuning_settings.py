@@ -61,7 +61,10 @@ def trials(
 
 def test_a_grid_has_every_combination_once(job_file: Path) -> None:
     found = trials(job_file, "training.clipping_norm=0.1,0.5", "optimizer.learning_rate=1,2,4")
-    pairs = [(t.file.training.clipping_norm, t.file.optimizer.learning_rate) for t in found]
+    pairs = [
+        (t.file.require_training().clipping_norm, t.file.require_optimizer().learning_rate)
+        for t in found
+    ]
     assert pairs == [(c, r) for c in (0.1, 0.5) for r in (1, 2, 4)]
     assert [trial.number for trial in found] == [1, 2, 3, 4, 5, 6]
     assert spell_settings(found[0].settings) == (
@@ -82,7 +85,7 @@ def test_tables_that_the_file_lacks_are_made(job_file: Path) -> None:
         "statistics.share=0.1,0.2",
         "statistics.kind=moments",
     )
-    assert first.file.training.clipping == NormalizedClipping(kind="normalized")
+    assert first.file.require_training().clipping == NormalizedClipping(kind="normalized")
     assert second.file.statistics is not None
     assert second.file.statistics.share == 0.2
 

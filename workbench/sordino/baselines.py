@@ -171,11 +171,12 @@ def federate(sites: Mapping[str, SiteRecords], job: Job, *, noise: Noise) -> Flo
     Raises:
         InputError: DP-SGLD whose privacy noise is hotter than the wanted temperature.
     """
-    plan, spec = job.plan.training, job.file.model
+    plan, spec = job.plan.require_training(), job.file.model
     feature_count = next(iter(sites.values())).train.features.shape[1]
     seed = bytes.fromhex(job.digest())
     state = initial_state(initial_weights(spec, feature_count, seed=seed), plan)
-    orders, optimizer = [site.order_of_magnitude for site in sites.values()], job.file.optimizer
+    optimizer = job.file.require_optimizer()
+    orders = [site.order_of_magnitude for site in sites.values()]
     if isinstance(optimizer, SgldOptimizer):
         check_temperature(optimizer, plan, units=orders, quorum=len(orders))
     for _ in range(plan.rounds):
@@ -187,7 +188,7 @@ def federate(sites: Mapping[str, SiteRecords], job: Job, *, noise: Noise) -> Flo
 
 def _answer(site: SiteRecords, weights: FloatVector, job: Job, *, noise: Noise) -> FloatVector:
     """One site's update, believed by the server's check."""
-    plan = job.plan.training
+    plan = job.plan.require_training()
     expected = plan.sampling_rate * site.order_of_magnitude
     # As it is sent.
     sent = weights.astype(np.float32).astype(np.float64)

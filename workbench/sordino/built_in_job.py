@@ -8,12 +8,8 @@ from sordino.job_text import job_toml
 from sordino_protocols.architecture import MAX_PARAMETERS
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import parse_toml
-from sordino_protocols.job import (
-    JobFile,
-    JobSection,
-    PrivacySection,
-    TrainingSection,
-)
+from sordino_protocols.job import JobFile, JobSection, PrivacySection
+from sordino_protocols.job_sections import TrainingSection
 from sordino_protocols.layers import LayersSpec
 from sordino_protocols.models import MAX_LAYER_WIDTH, LogisticSpec, ModelSpec
 from sordino_protocols.operations import Mean
@@ -53,8 +49,8 @@ def built_in_job_text(schemas: Sequence[Schema]) -> str:
             "job": JobSection(name=schema.dataset.name, kind="train", dataset=schema.dataset.name),
             "privacy": _privacy(recipe.privacy, schema),
             "model": _model(schema),
-            "training": _training(recipe.training, schemas),
-            "optimizer": _optimizer(recipe.optimizer, schema),
+            "training": _training(recipe.require_training(), schemas),
+            "optimizer": _optimizer(recipe.require_optimizer(), schema),
             "cohort": recipe.cohort.model_copy(update={"quorum": len(schemas)}),
         }
     )

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from sordino.cert_cli import cert_app
 from sordino.job_cli import job_app
 from sordino.model_cli import model_app
 from sordino_audit.cli import audit_app
+from sordino_client.approval_cli import approval_app
 from sordino_client.cli import DEFAULT_CONFIG as SITE_CONFIG
-from sordino_client.cli import ConfigOption, budget_app, ledger_app, site_app
+from sordino_client.cli import ConfigOption, site_app
+from sordino_client.ledger_cli import budget_app, ledger_app
+from sordino_client.policy_cli import audit_log, policy_app
 from sordino_protocols.errors import SordinoError
 from sordino_protocols.terminal import note, run_command
 from sordino_server.cli import server_app
@@ -26,10 +30,14 @@ app = typer.Typer(
 app.add_typer(job_app, name="job")
 app.add_typer(model_app, name="model")
 app.add_typer(site_app, name="site")
+app.add_typer(policy_app, name="policy")
+app.add_typer(approval_app, name="approval")
 app.add_typer(budget_app, name="budget")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(server_app, name="server")
 app.add_typer(audit_app, name="audit")
+app.add_typer(cert_app, name="cert")
+site_app.command("audit-log")(audit_log)
 
 
 @app.command("demo")

@@ -1,7 +1,7 @@
 """The data scientist's connection to a federation's server."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -24,12 +24,15 @@ from sordino_protocols.gateway_pb2 import (
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayStub
 from sordino_protocols.job import Job, Purpose, new_nonce, sign_job
+from sordino_protocols.model_file import ReleasedModel, write_model
 from sordino_protocols.signing import load_signer
 
 Json = Mapping[str, object]
 R = TypeVar("R")
 _PRICE_SECONDS = 120.0
 _CALL_SECONDS = 20.0
+_FILE_SECONDS = 600.0
+_PIECE_BYTES = 1024 * 1024
 
 
 class Connection:
@@ -72,8 +75,25 @@ class Connection:
         return {str(name): bool(online) for name, online in _object(reply.json).items()}
 
     def submit(self, job: Job) -> str:
-        """Sign a job and queue it. Returns the run's id."""
-        return self._submit(job, "train")
+        """Sign a job that trains and queue it. Returns the run's id.
+
+        Raises:
+            InputError: the server refuses it; a validation needs `validate`.
+        """
+        request = self._signed(job, job.purpose)
+        return str(self._call(lambda: self._stub.Submit(request, timeout=_CALL_SECONDS)).run_id)
+
+    def validate(self, job: Job, model: ReleasedModel) -> str:
+        """Sign a validation and queue it with its model. Returns the run's id.
+
+        Raises:
+            InputError: the server refuses it: the model is not the one that the job names.
+        """
+        request = self._signed(job, job.purpose)
+        content = write_model(model, job_digest=job.digest(), run_id="")
+        call = self._stub.SubmitModel
+        reply = self._call(lambda: call(_parts(request, content), timeout=_FILE_SECONDS))
+        return str(reply.run_id)
 
     def price(self, job: Job) -> Json:
         """Ask every site what a job would cost there and whether it would be refused.
@@ -83,7 +103,9 @@ class Connection:
         Raises:
             UnreachableError: the server did not finish asking.
         """
-        run_id = self._submit(job, "price")
+        request = self._signed(job, "price")
+        submitted = self._call(lambda: self._stub.Submit(request, timeout=_CALL_SECONDS))
+        run_id = str(submitted.run_id)
         for _ in self.watch(run_id, timeout_seconds=_PRICE_SECONDS):
             pass
         shown = self.show(run_id)
@@ -114,21 +136,19 @@ class Connection:
         request = FetchRequest(run_id=run_id, name=name)
         return self._call(
             lambda: b"".join(
-                chunk.content for chunk in self._stub.Fetch(request, timeout=_CALL_SECONDS * 30)
+                chunk.content for chunk in self._stub.Fetch(request, timeout=_FILE_SECONDS)
             )
         )
 
-    def _submit(self, job: Job, purpose: Purpose) -> str:
+    def _signed(self, job: Job, purpose: Purpose) -> SubmitRequest:
         signed = sign_job(job, self._signer, purpose=purpose, nonce=new_nonce())
-        request = SubmitRequest(
+        return SubmitRequest(
             body=signed.body,
             submitter=signed.submitter,
             signature=signed.signature,
             purpose=signed.purpose,
             nonce=signed.nonce,
         )
-        reply = self._call(lambda: self._stub.Submit(request, timeout=_CALL_SECONDS))
-        return str(reply.run_id)
 
     def _call(self, call: Callable[[], R]) -> R:
         try:
@@ -149,6 +169,12 @@ class Connection:
                 return UnreachableError(
                     f"the server at {self._gateway} did not answer: {code.name}"
                 )
+
+
+def _parts(request: SubmitRequest, content: bytes) -> Iterable[SubmitRequest]:
+    yield request
+    for start in range(0, len(content), _PIECE_BYTES):
+        yield SubmitRequest(content=content[start : start + _PIECE_BYTES])
 
 
 def _object(text: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sordino.connection import Connection, Json
 from sordino.demo_data import DemoData, hospitals, own_data
@@ -28,6 +29,10 @@ from sordino_protocols.errors import SordinoError
 from sordino_protocols.pricing import resolve
 from sordino_protocols.terminal import Output, note, show
 from sordino_server.runs import RunDirectory, write_whole
+from sordino_server.statement import Statement
+
+if TYPE_CHECKING:
+    from sordino.demo_certificate import PublishedCertificate
 
 _LONG = 1000
 
@@ -73,10 +78,13 @@ def run_demo(options: DemoOptions, *, started: float) -> DemoResult:
 
         result = measured(federation.layout, finished, started=started)
         _write(federation.layout, result, data)
+        from sordino.demo_certificate import publish_certificate  # noqa: PLC0415
+
+        certificate = publish_certificate(federation.layout, finished.run, result["audit"])
         if options.as_json:
             sys.stdout.write(json.dumps(result) + "\n")
         else:
-            _tell(federation, result)
+            _tell(federation, result, certificate)
         if options.keep:
             _keep(federation)
     return result
@@ -131,10 +139,14 @@ def _write(layout: Layout, result: DemoResult, data: DemoData) -> None:
     write_whole(layout.root / "result.json", json.dumps(result, indent=2).encode())
     from sordino.page import render  # noqa: PLC0415  # brings matplotlib
 
-    write_whole(Path(result["report"]), render(result).encode())
+    statement = Statement.model_validate_json(Path(result["files"]["statement"]).read_bytes())
+    page = render(result, scores=statement.evaluation)
+    write_whole(Path(result["report"]), page.encode())
 
 
-def _tell(federation: LocalFederation, result: DemoResult) -> None:
+def _tell(
+    federation: LocalFederation, result: DemoResult, certificate: "PublishedCertificate"
+) -> None:
     rows: list[Mapping[str, object]] = [
         {
             "site": site["name"],
@@ -173,10 +185,13 @@ def _tell(federation: LocalFederation, result: DemoResult) -> None:
     profile = federation.submitter_profile
     sys.stdout.write(
         f"\nThe page:   {result['report']}\n"
+        f"The certificate: {certificate.page}\n"
         f"The model:  {result['files']['model']}\n"
         f"The files:  {federation.layout.root}\n"
         f"{result['seconds']['total']:.0f} s in all; the model was there after"
-        f" {result['seconds']['first_model']:.0f} s.\n\nNext, look at a site's ledger:\n"
+        f" {result['seconds']['first_model']:.0f} s.\n\n"
+        "Next, check the certificate, and a site's ledger:\n"
+        f"  {command} {certificate.command}\n"
         f"  {command} ledger verify --config {first / 'site.toml'}\n"
         f"or run `{command} demo --keep`, and in another terminal:\n"
         f"  {command} job price {result['files']['job']} --profile {profile}\n"

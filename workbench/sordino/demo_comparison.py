@@ -43,7 +43,7 @@ def quality_of(
     Raises:
         InputError: the held-out records are too few for the figures to mean anything.
     """
-    loss = job.file.training.loss
+    loss = job.file.loss
     held_out = np.concatenate([site.held_out.labels for site in sites.values()])
     needed = 2 if loss == "binary" else 1
     if len(np.unique(held_out)) < needed:
@@ -72,7 +72,7 @@ def compare(
     left_out = []
     central, alone = None, None
     if is_quick(sites, job):
-        spec, loss = job.file.model, job.file.training.loss
+        spec, loss = job.file.model, job.file.loss
         central = quality_of(central_weights(sites, spec, loss=loss), sites, job, schema)
     else:
         left_out.append(

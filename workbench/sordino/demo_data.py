@@ -12,7 +12,8 @@ from string import Template
 
 from sordino import heart
 from sordino.built_in_job import built_in_job_text, hospitals_job_text
-from sordino_client.data.declaration import CsvSource, DatasetFile
+from sordino_client.data.declaration import DatasetFile
+from sordino_client.data.sources import CsvSource
 from sordino_deploy.local import LocalSite
 from sordino_protocols.errors import InputError, NotFoundError
 from sordino_protocols.files import parse_toml, read_text
@@ -30,7 +31,7 @@ max_delta = 1e-5
 max_rounds = 200
 min_expected_batch = 20
 
-[datasets.$dataset.budget]
+[budgets.$dataset]
 epsilon = 8.0
 delta = 1e-5
 """)
@@ -85,7 +86,8 @@ def own_data(folder: Path) -> DemoData:
 
 def _site(name: str, dataset: str, table: Path) -> LocalSite:
     declared = _declared(dataset, name)
-    if not isinstance(declared.source, CsvSource) or declared.source.path.name != table.name:
+    path = declared.source.path if isinstance(declared.source, CsvSource) else None
+    if path is None or path.name != table.name:
         raise InputError(
             f'{name}: the data set\'s [source] must be kind = "csv", path = "{table.name}"'
         )

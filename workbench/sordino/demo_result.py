@@ -7,6 +7,7 @@ exactly, beside its rivals: all records in one place without privacy, and each s
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sordino.baselines import SiteRecords
@@ -17,25 +18,29 @@ from sordino_audit.finished_run import audit_run
 from sordino_audit.report import document
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import DatasetFile, read_dataset
+from sordino_client.data.loading import split_key
 from sordino_client.data.table import split
 from sordino_client.training.noise import SecureNoise
-from sordino_client.vault import split_key
 from sordino_deploy.local import Layout
 from sordino_protocols.accounting import epsilon_by_pld
 from sordino_protocols.columns import CategoryColumn
 from sordino_protocols.job import Job
 from sordino_protocols.privacy import Mechanism, event_from_json, mechanism
 from sordino_protocols.schema import Schema
-from sordino_server.runs import STATEMENT, RunDirectory
+from sordino_server.runs import CERTIFICATE, STATEMENT, RunDirectory
 from sordino_server.statement import EvaluationFacts, ReceiptFacts, Statement
 
 _CONFIDENCE = 0.95
-_DESCRIPTIONS = {
+_DESCRIPTIONS: Mapping[Mechanism, str] = {
     "poisson_gaussian": "rounds of training: the noisy sum of clipped gradients",
-    "gaussian": "noisy counts: the evaluation on held-out records",
+    "gaussian": "noisy statistics of features",
+    "discrete_gaussian": "noisy counts: the evaluation on held-out records",
+    "laplace": "noisy numbers",
+    "discrete_laplace": "noisy counts",
+    "exponential_quantile": "noisy quantiles",
     "composed": "several releases together",
+    "self_composed": "one release, repeated",
 }
-_WITH_STATISTICS = "noisy statistics of features, and counts: the evaluation on held-out records"
 
 
 def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoResult:
@@ -77,6 +82,7 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
             "model": str(run.path / "model.safetensors"),
             "statement": str(run.path / "statement.json"),
             "audit": str(run.path / "audit.json"),
+            "certificate": str(layout.root / CERTIFICATE),
             "job": str(layout.scientist / "job.toml"),
             "profile": str(layout.scientist / "profile.toml"),
             "logs": str(layout.logs),
@@ -113,7 +119,7 @@ def _job(job: Job, schema: Schema) -> JobSection:
         "epsilon": job.file.privacy.epsilon,
         "delta": job.file.privacy.delta,
         "model": job.file.model.kind,
-        "rounds": job.plan.training.rounds,
+        "rounds": job.plan.rounds,
         "errors_in": errors_in(schema),
     }
 
@@ -137,11 +143,6 @@ def _sites(run: RunDirectory, statement: Statement) -> list[SiteSection]:
     ]
 
 
-def _description(kind: Mechanism, count: int) -> str:
-    """What was released; a run evaluates once, so a second Gaussian is its statistics."""
-    return _WITH_STATISTICS if kind == "gaussian" and count > 1 else _DESCRIPTIONS[kind]
-
-
 def _site(name: str, receipt: ReceiptFacts, *, refusals: int) -> SiteSection:
     events = [event_from_json(each) for each in json.loads(receipt.events_json)]
     counts = Counter(mechanism(event) for event in events)
@@ -154,7 +155,7 @@ def _site(name: str, receipt: ReceiptFacts, *, refusals: int) -> SiteSection:
         "budget_left": receipt.budget_left,
         "delta": receipt.delta,
         "events": [
-            EventEntry(mechanism=kind, description=_description(kind, count), count=count)
+            EventEntry(mechanism=kind, description=_DESCRIPTIONS[kind], count=count)
             for kind, count in counts.items()
         ],
         "network_cut_off": receipt.network_cut_off,

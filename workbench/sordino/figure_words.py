@@ -54,12 +54,16 @@ def in_words(figures: Mapping[Figure, FigureEntry]) -> str:
 
 def statement_in_words(statement: Statement) -> str:
     """The evaluation of a run's statement, as `in_words`; numbers are in the label's units."""
-    return in_words(
+    evaluation, error = statement.evaluation, statement.evaluation.calibration_error
+    words = in_words(
         {
             name: FigureEntry(value=each.value, interval=[each.lower, each.upper])
-            for name, each in statement.evaluation.metrics.items()
+            for name, each in evaluation.metrics.items()
         }
     )
+    if error is None:
+        return words
+    return f"{words}, calibration error {error.value:.3f} ({error.lower:.3f} to {error.upper:.3f})"
 
 
 def _with_interval(figure: Figure, entry: FigureEntry) -> str:

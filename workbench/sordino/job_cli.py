@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sordino.tuning_cli import tune
-from sordino_protocols.errors import ExitCode
+from sordino_protocols.errors import ExitCode, InputError
 from sordino_protocols.terminal import Output, note, show, show_object
 
 if TYPE_CHECKING:
     from sordino.connection import Connection
     from sordino_protocols.job import Job
+    from sordino_protocols.model_file import ReleasedModel
 
 job_app = typer.Typer(no_args_is_help=True, help="Check, tune, price, submit and watch jobs.")
 job_app.command("tune")(tune)
@@ -29,28 +30,23 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or j
 
 
 @job_app.command("check")
-def check(job_file: JobArgument, output: OutputOption = Output.TABLE) -> None:
-    """Read a job, find its noise, and say what it would cost; asks nobody."""
+def check(
+    job_file: JobArgument,
+    output: OutputOption = Output.TABLE,
+    second_opinions: Annotated[
+        bool,
+        typer.Option("--second-opinions", help="Ask Opacus' accountants too, as every site will."),
+    ] = False,
+) -> None:
+    """Read a job, find its noise, and say what it would cost; asks no site."""
     from sordino.architecture_table import slow_layers
-    from sordino_protocols.pricing import price
+    from sordino.price_words import price_facts
 
     job = _resolve(job_file)
     _note_slow_layers(job)
-    cost = price(job)
-    plan = job.plan
+    slow = list(slow_layers(job.file.model))
     show_object(
-        {
-            "job": job.file.job.name,
-            "digest": job.digest(),
-            "epsilon_pld": cost.epsilon_pld,
-            "epsilon_rdp": cost.epsilon_rdp,
-            "delta": cost.delta,
-            "training_noise_multiplier": plan.training.noise_multiplier,
-            "evaluation_noise_multiplier": plan.evaluation.noise_multiplier,
-            "steps": plan.training.rounds * plan.training.local_steps,
-            "slow_layers": list(slow_layers(job.file.model)),
-        },
-        output=output,
+        {**price_facts(job, second_opinions=second_opinions), "slow_layers": slow}, output=output
     )
 
 
@@ -60,20 +56,15 @@ def price(
 ) -> None:
     """Ask every site what a job would cost there, and whether it would be refused.
 
+    Where a budget does not suffice: how many rounds, or what noise, would fit into what is left.
     Exit code 3: a site would refuse it; 4: because its budget does not suffice.
     """
+    from sordino.price_words import price_rows
+
     job = _resolve(job_file)
     _note_slow_layers(job)
     with _connected(profile) as connection:
-        answer = connection.price(job)
-    quotes, refused, silent = (answer[key] for key in ("quotes", "refused", "silent"))
-    rows: list[dict[str, object]] = []
-    if isinstance(quotes, dict):
-        rows += [{"site": site, **quote} for site, quote in sorted(quotes.items())]
-    for others in (refused, silent):
-        if isinstance(others, dict):
-            empty = {"rule": "", "epsilon_pld": None, "epsilon_rdp": None, "budget_left": None}
-            rows += [{"site": site, "refusal": why, **empty} for site, why in others.items()]
+        rows = price_rows(connection.price(job))
     show(rows, output=output)
     refusals = {row["refusal"] for row in rows} - {None}
     if "budget_exhausted" in refusals:
@@ -87,11 +78,20 @@ def submit(
     job_file: JobArgument,
     profile: ProfileOption = None,
     watch: Annotated[bool, typer.Option(help="Watch the run until it is over.")] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The model that a validation is of: a run's, or one flat vector."),
+    ] = None,
 ) -> None:
     """Sign a job and queue it; prints the run's id."""
-    job = _resolve(job_file)
+    if weights is None:
+        job, model = _resolve(job_file), None
+        if job.purpose == "validate":
+            raise InputError(f"{job_file}: a validation needs the model that it is of: --weights")
+    else:
+        job, model = _resolve_validation(job_file, weights)
     with _connected(profile) as connection:
-        run_id = connection.submit(job)
+        run_id = connection.submit(job) if model is None else connection.validate(job, model)
         sys.stdout.write(f"{run_id}\n")
         if watch:
             raise typer.Exit(_watch(connection, run_id))
@@ -117,11 +117,12 @@ def fetch(
     profile: ProfileOption = None,
     to: Annotated[Path, typer.Option(help="Directory for the files.")] = Path(),
 ) -> None:
-    """Fetch the model and the statement of a finished run."""
+    """Fetch the model, the statement and the certificate of a finished run."""
     with _connected(profile) as connection:
-        for name in ("model.safetensors", "statement.json"):
+        for name in ("model.safetensors", "statement.json", "certificate.json"):
+            content = connection.fetch(run_id, name)
             path = to / f"{run_id}.{name}"
-            path.write_bytes(connection.fetch(run_id, name))
+            path.write_bytes(content)
             sys.stdout.write(f"{path}\n")
 
 
@@ -131,6 +132,19 @@ def _resolve(job_file: Path) -> "Job":
     from sordino_protocols.pricing import resolve
 
     return resolve(read_toml(job_file, JobFile))
+
+
+def _resolve_validation(job_file: Path, weights: Path) -> "tuple[Job, ReleasedModel]":
+    """The job with the digest of the weights, which a person sees; and the weights."""
+    from sordino.weights_file import model_digest, naming, read_weights
+    from sordino_protocols.files import read_toml
+    from sordino_protocols.job import JobFile
+    from sordino_protocols.pricing import resolve
+
+    model = read_weights(weights)
+    job = resolve(naming(read_toml(job_file, JobFile), model))
+    note(f"validation.weights_sha256 = {model_digest(model)}")
+    return job, model
 
 
 def _note_slow_layers(job: "Job") -> None:

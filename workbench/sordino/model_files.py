@@ -73,7 +73,7 @@ def read_model(path: Path) -> NamedModel:
     text = read_text(path)
     if "job" in _tables(text):
         file = parse_toml(text, JobFile, source=str(path))
-        return NamedModel(file.model, file.training.loss, str(path))
+        return NamedModel(file.model, file.loss, str(path))
     return NamedModel(parse_toml(text, ModelFile, source=str(path)).model, None, str(path))
 
 

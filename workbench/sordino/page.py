@@ -11,16 +11,20 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from sordino import plots
 from sordino.comparison_plot import comparison
 from sordino.evaluation_plots import evaluation_counts
 from sordino.figure_words import headline_of, in_words, title_of
+from sordino.number_words import power_of_ten
 from sordino.result import BaselineSection, RunResult
+from sordino.score_plots import reliability_diagram, roc_diagram
 from sordino_audit.bounds.trade_off import guarantee_curve
 from sordino_audit.report import blind_spots, plain_verdict
 from sordino_protocols.privacy import Guarantee
 from sordino_protocols.scorecard import Figure
+from sordino_server.statement import EvaluationFacts
 
 _TEMPLATE = "page.html.j2"
 _LIKELY = 0.01
@@ -42,8 +46,13 @@ class _Headline:
     beside: str
 
 
-def render(result: RunResult) -> str:
-    """The page as HTML, about 150 kB, within two seconds."""
+def render(result: RunResult, *, scores: EvaluationFacts | None = None) -> str:
+    """The page as HTML, about 150 kB, within two seconds.
+
+    Args:
+        result: of the run.
+        scores: the statement's evaluation; drawn where it is of two classes.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sordino", "."),
         autoescape=True,
@@ -51,7 +60,7 @@ def render(result: RunResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["power"] = _power_of_ten
+    environment.filters["power"] = power_of_ten
     environment.filters["share"] = _share
     return environment.get_template(_TEMPLATE).render(
         result=result,
@@ -71,8 +80,15 @@ def render(result: RunResult) -> str:
             "scores": plots.score_distributions(result["audit"]),
             "trade_off": plots.trade_off(result["audit"]),
             "evaluation": evaluation_counts(result["evaluation"]),
+            **_score_drawings(scores),
         },
     )
+
+
+def _score_drawings(scores: EvaluationFacts | None) -> Mapping[str, Markup]:
+    if scores is None or not scores.roc:
+        return {}
+    return {"roc": roc_diagram(scores), "reliability": reliability_diagram(scores)}
 
 
 def write(result: RunResult, path: Path) -> None:
@@ -120,12 +136,6 @@ def _beside_alone(baselines: BaselineSection, figure: Figure) -> str:
 
 def _out_of_hundred(share: float) -> str:
     return f"{math.ceil(share * 100)} in 100" if share < 1 else "all"
-
-
-def _power_of_ten(value: float) -> str:
-    mantissa, exponent = f"{value:.1e}".split("e")
-    digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{digits}" if mantissa == "1.0" else f"{mantissa} \N{MULTIPLICATION SIGN} 10{digits}"
 
 
 def _share(value: float) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
-from sordino_protocols.job import Name
+from sordino_protocols.job_sections import Name
 
 VARIABLE = "SORDINO_PROFILE"
 

@@ -33,6 +33,8 @@ def _with_bar(events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
             if event["event"] == "state":
                 progress.update(task, description=str(event["state"]))
+            if (remark := _remark(event)) is not None:
+                progress.console.print(remark, markup=False, highlight=False)
             if event["event"] == "round":
                 progress.update(
                     task,
@@ -49,6 +51,8 @@ def _with_lines(events: Iterable[Event]) -> Iterator[Event]:
         if event["event"] == "state":
             started = time.monotonic()
             sys.stderr.write(f"{event['state']}\n")
+        if (remark := _remark(event)) is not None:
+            sys.stderr.write(f"{remark}\n")
         if event["event"] == "round":
             done, planned = _number(event, "round"), _number(event, "rounds")
             left = (time.monotonic() - started) / done * (planned - done)
@@ -57,6 +61,17 @@ def _with_lines(events: Iterable[Event]) -> Iterator[Event]:
                 f"  about {left:.0f} s left\n"
             )
         yield event
+
+
+def _remark(event: Event) -> str | None:
+    """What a person should know of a single site."""
+    match event["event"]:
+        case "waiting_for_approval":
+            return f"waiting for approval at {event['site']}"
+        case "left_out":
+            return f"left out: {event['site']}: {event['reason']}"
+        case _:
+            return None
 
 
 def _number(event: Event, key: str) -> float:

@@ -65,7 +65,7 @@ class Outcome:
     @property
     def headline(self) -> str:
         """What it is ranked by."""
-        return HEADLINES[self.trial.file.training.loss]
+        return HEADLINES[self.trial.file.loss]
 
     @property
     def row(self) -> dict[str, object]:

@@ -105,7 +105,7 @@ def _run(connection: "Connection", trial: Trial, job: Job, *, follow: Follow) ->
         raise SordinoError(f"trial {trial.number}: run {run_id} {shown['state']}: {reason}")
     statement: object = json.loads(connection.fetch(run_id, "statement.json"))
     metrics = read_metrics(statement)
-    noise_multiplier = job.plan.training.noise_multiplier
+    noise_multiplier = job.plan.require_training().noise_multiplier
     return Outcome(trial, price(job).epsilon_pld, noise_multiplier, metrics, run_id)
 
 

@@ -17,7 +17,8 @@ from sordino.model_files import read_declaration
 from sordino.tuning import Outcome, over_repeats
 from sordino.tuning_settings import Trial
 from sordino_client.data.connectors import load_table
-from sordino_client.data.declaration import CsvSource, DatasetFile, ParquetSource
+from sordino_client.data.declaration import DatasetFile
+from sordino_client.data.sources import CsvSource, ParquetSource
 from sordino_client.data.table import Table
 from sordino_client.mechanisms import Engine
 from sordino_client.suitability import unsuitable
@@ -156,7 +157,7 @@ def _try(
     *,
     noise: Noise,
 ) -> Outcome:
-    spec, loss = job.file.model, job.file.training.loss
+    spec, loss = job.file.model, job.file.loss
     measured: dict[str, list[float]] = {}
     for split in splits:
         sites = with_statistics(split, job, schema, noise=noise)
@@ -166,16 +167,17 @@ def _try(
             unit = schema.label_scale if loss == "squared" else 1.0
             measured.setdefault(name, []).append(value * unit)
     metrics = {name: over_repeats(values) for name, values in measured.items()}
-    noise_multiplier = job.plan.training.noise_multiplier
+    noise_multiplier = job.plan.require_training().noise_multiplier
     return Outcome(trial, price(job).epsilon_pld, noise_multiplier, metrics)
 
 
 def _check_temperature(job: Job, sites: Sites, *, source: str) -> None:
     """As the server does before a run: the parts are as small as the smallest cohort."""
-    optimizer, units = job.file.optimizer, [site.order_of_magnitude for site in sites.values()]
+    optimizer, plan = job.file.require_optimizer(), job.plan.require_training()
+    units = [site.order_of_magnitude for site in sites.values()]
     if isinstance(optimizer, SgldOptimizer):
         try:
-            check_temperature(optimizer, job.plan.training, units=units, quorum=len(units))
+            check_temperature(optimizer, plan, units=units, quorum=len(units))
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
 

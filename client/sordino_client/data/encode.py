@@ -2,8 +2,13 @@
 
 Nothing is fitted: no mean, no range, no category comes from the records, so the encoding of one
 record never depends on another. Errors name the column and the rule, never a cell, a row or a
-count.
+count. How many cells a declaration had to change is counted for the site's own log, and for nobody
+else: it depends on the records.
 """
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,9 +31,34 @@ from sordino_protocols.schema import Schema
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.object_]
+Violations = Counter[tuple[str, str]]
+"""How many cells broke their declaration, by column and by what became of them: "clip", "other",
+"missing" or "reject". A secret."""
 
 
-def encode(frame: pd.DataFrame, schema: Schema, *, source: str = "table") -> Table:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A column in an error, and where its violations are counted."""
+
+    text: str
+    column: str
+    violations: Violations
+
+    def count(self, became: str, cells: NDArray[np.bool_]) -> None:
+        if found := int(np.count_nonzero(cells)):
+            self.violations[self.column, became] += found
+
+    def error(self, problem: str) -> InputError:
+        return InputError(f"{self.text}: {problem}")
+
+
+def encode(
+    frame: pd.DataFrame,
+    schema: Schema,
+    *,
+    source: str = "table",
+    violations: Violations | None = None,
+) -> Table:
     """Encode records as the model reads them.
 
     A number is scaled from its public bounds to [-1, 1]; a category becomes one column a declared
@@ -41,6 +71,8 @@ def encode(frame: pd.DataFrame, schema: Schema, *, source: str = "table") -> Tab
         frame: has at least `schema.source_names()`; cells are text, numbers, booleans or missing.
         schema: the public declaration.
         source: what errors call the frame.
+        violations: counts the cells that their declaration had to change, or refused: of the
+            columns up to the first that is refused.
 
     Returns:
         A table without entities; features are int64 where they are tokens, else float32.
@@ -54,25 +86,29 @@ def encode(frame: pd.DataFrame, schema: Schema, *, source: str = "table") -> Tab
     for name in schema.source_names():
         if name not in present:
             raise InputError(f"{source}: column {name!r} is absent")
+    counted = Violations() if violations is None else violations
+    places = {name: _Place(f"{source}: column {name!r}", name, counted) for name in schema.columns}
     label = schema.roles.label
-    labels = _encode_label(frame[label], schema, f"{source}: column {label!r}")
-    return Table(_encode_features(frame, schema, source), labels.astype(np.float32))
+    labels = _encode_label(frame[label], schema, places[label])
+    return Table(_encode_features(frame, schema, places), labels.astype(np.float32))
 
 
-def _encode_features(frame: pd.DataFrame, schema: Schema, source: str) -> FeatureArray:
+def _encode_features(
+    frame: pd.DataFrame, schema: Schema, places: Mapping[str, _Place]
+) -> FeatureArray:
     shape = (len(frame), schema.feature_count)
     features: FeatureArray = np.empty(shape, dtype=np.float32)
     if schema.vocabulary is not None:
         features = np.empty(shape, dtype=np.int64)
     begin = 0
     for name, column in schema.features:
-        block = _encode_column(frame, name, column, f"{source}: column {name!r}")
+        block = _encode_column(frame, name, column, places[name])
         features[:, begin : begin + block.shape[1]] = block
         begin += block.shape[1]
     return features
 
 
-def _encode_column(frame: pd.DataFrame, name: str, column: AnyColumn, place: str) -> Floats:
+def _encode_column(frame: pd.DataFrame, name: str, column: AnyColumn, place: _Place) -> Floats:
     """One column's block, [n, width_of(column)]."""
     match column:
         case CategoryColumn():
@@ -90,7 +126,7 @@ def _encode_column(frame: pd.DataFrame, name: str, column: AnyColumn, place: str
     return np.column_stack([block, missing]) if column.nullable else block
 
 
-def _encode_label(cells: pd.Series, schema: Schema, place: str) -> Floats | NDArray[np.bool_]:
+def _encode_label(cells: pd.Series, schema: Schema, place: _Place) -> Floats | NDArray[np.bool_]:
     match schema.task:
         case "binary":
             return _is_positive(cells, schema, place)
@@ -103,7 +139,7 @@ def _encode_label(cells: pd.Series, schema: Schema, place: str) -> Floats | NDAr
             return _scale(_read_numbers(cells, column, place), column)
 
 
-def _is_positive(cells: pd.Series, schema: Schema, place: str) -> NDArray[np.bool_]:
+def _is_positive(cells: pd.Series, schema: Schema, place: _Place) -> NDArray[np.bool_]:
     match schema.label, schema.roles.positive_above:
         case CategoryColumn() as column, _:
             words = _read_words(cells, column, place)
@@ -114,7 +150,7 @@ def _is_positive(cells: pd.Series, schema: Schema, place: str) -> NDArray[np.boo
             raise AssertionError("a schema pairs its label with its rule")
 
 
-def _class_of(cells: pd.Series, column: SingleColumn, place: str) -> Floats:
+def _class_of(cells: pd.Series, column: SingleColumn, place: _Place) -> Floats:
     match column:
         case CategoryColumn():
             index = {word: float(each) for each, word in enumerate(column.words)}
@@ -123,24 +159,28 @@ def _class_of(cells: pd.Series, column: SingleColumn, place: str) -> Floats:
             return _read_numbers(cells, column, place) - column.min
 
 
-def _read_vector(cells: pd.DataFrame, column: VectorColumn, place: str) -> Floats:
+def _read_vector(cells: pd.DataFrame, column: VectorColumn, place: _Place) -> Floats:
     """A block of numbers [n, count], scaled."""
     numbers, is_missing = _read_block(cells, place)
+    place.count("reject", is_missing)
     if bool(np.any(is_missing)):
-        raise InputError(f"{place}: a cell is missing; a vector has none")
+        raise place.error("a cell is missing; a vector has none")
+    place.count("clip", (numbers < column.min) | (numbers > column.max))
     return _scaled(np.clip(numbers, column.min, column.max), column)
 
 
-def _read_tokens(cells: pd.DataFrame, column: TokensColumn, place: str) -> Floats:
+def _read_tokens(cells: pd.DataFrame, column: TokensColumn, place: _Place) -> Floats:
     """A block of tokens [n, length]."""
     numbers, is_missing = _read_block(cells, place)
     tokens = np.where(is_missing, 0.0, numbers)
-    if bool(np.any((tokens != np.floor(tokens)) | (tokens < 0) | (tokens >= column.vocabulary))):
-        raise InputError(f"{place}: a cell is no whole number from 0 to vocabulary - 1")
+    is_none = (tokens != np.floor(tokens)) | (tokens < 0) | (tokens >= column.vocabulary)
+    place.count("reject", is_none)
+    if bool(np.any(is_none)):
+        raise place.error("a cell is no whole number from 0 to vocabulary - 1")
     return tokens
 
 
-def _read_block(cells: pd.DataFrame, place: str) -> tuple[Floats, NDArray[np.bool_]]:
+def _read_block(cells: pd.DataFrame, place: _Place) -> tuple[Floats, NDArray[np.bool_]]:
     """All cells as numbers [n, columns], read at once, and which are missing."""
     if all(kind.kind in "biuf" for kind in cells.dtypes):
         numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -148,12 +188,14 @@ def _read_block(cells: pd.DataFrame, place: str) -> tuple[Floats, NDArray[np.boo
     flat = cells.to_numpy(dtype=np.object_).ravel()
     numbers = np.array(pd.to_numeric(flat, errors="coerce"), dtype=np.float64).reshape(cells.shape)
     is_missing = pd.isna(flat).reshape(cells.shape)
-    if bool(np.any(np.isnan(numbers) & ~is_missing)):
-        raise InputError(f"{place}: a cell is not a number")
+    unreadable = np.isnan(numbers) & ~is_missing
+    place.count("reject", unreadable)
+    if bool(np.any(unreadable)):
+        raise place.error("a cell is not a number")
     return numbers, is_missing
 
 
-def _read_numbers(cells: pd.Series, column: IntegerColumn | NumberColumn, place: str) -> Floats:
+def _read_numbers(cells: pd.Series, column: IntegerColumn | NumberColumn, place: _Place) -> Floats:
     """Cells as numbers within the bounds; missing is NaN."""
     numbers = np.array(pd.to_numeric(cells, errors="coerce"), dtype=np.float64)
     unreadable = np.isnan(numbers) & cells.notna().to_numpy(dtype=np.bool_)
@@ -161,38 +203,45 @@ def _read_numbers(cells: pd.Series, column: IntegerColumn | NumberColumn, place:
         numbers = np.rint(numbers)
     outside = (numbers < column.min) | (numbers > column.max)
     match column.outside:
-        case "reject" if bool(np.any(outside)):
-            raise InputError(f"{place}: a cell is outside [min, max] and outside = 'reject'")
         case "missing":
+            place.count("missing", outside | unreadable)
             numbers[outside] = np.nan
-        case "clip" | "reject":
-            # No bound is nearest to a cell that is no number.
-            if bool(np.any(unreadable)):
-                raise InputError(f"{place}: a cell is not a number")
+        case "clip":
+            place.count("clip", outside)
             numbers = np.clip(numbers, column.min, column.max)
+        case "reject":
+            place.count("reject", outside)
+            if bool(np.any(outside)):
+                raise place.error("a cell is outside [min, max] and outside = 'reject'")
+    # No bound is nearest to a cell that is no number.
+    if column.outside != "missing" and bool(np.any(unreadable)):
+        place.count("reject", unreadable)
+        raise place.error("a cell is not a number")
     _require_present(np.isnan(numbers), nullable=column.nullable, place=place)
     return numbers
 
 
-def _read_words(cells: pd.Series, column: CategoryColumn, place: str) -> Words:
+def _read_words(cells: pd.Series, column: CategoryColumn, place: _Place) -> Words:
     """Cells as declared words; missing is None."""
     present = cells.notna().to_numpy(dtype=np.bool_)
     words = np.array([str(cell) for cell in cells], dtype=np.object_)
-    known = np.isin(words, list(column.words))
+    undeclared = present & ~np.isin(words, list(column.words))
+    place.count("other" if column.other is not None else column.outside, undeclared)
     if column.other is not None:
-        words[present & ~known] = column.other
+        words[undeclared] = column.other
     elif column.outside == "missing":
-        present = present & known
-    elif bool(np.any(present & ~known)):
-        raise InputError(f"{place}: a cell is none of the values and outside = 'reject'")
+        present = present & ~undeclared
+    elif bool(np.any(undeclared)):
+        raise place.error("a cell is none of the values and outside = 'reject'")
     words[~present] = None
     _require_present(~present, nullable=column.nullable, place=place)
     return words
 
 
-def _require_present(missing: NDArray[np.bool_], *, nullable: bool, place: str) -> None:
+def _require_present(missing: NDArray[np.bool_], *, nullable: bool, place: _Place) -> None:
     if not nullable and bool(np.any(missing)):
-        raise InputError(f"{place}: a cell is missing and the column is not nullable")
+        place.count("reject", missing)
+        raise place.error("a cell is missing and the column is not nullable")
 
 
 def _scale(numbers: Floats, column: IntegerColumn | NumberColumn) -> Floats:

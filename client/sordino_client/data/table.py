@@ -5,7 +5,8 @@ may not depend on any other unit.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,24 @@ class Table:
 
     def __repr__(self) -> str:
         return "Table(...)"
+
+    def select(self, positions: Sequence[int], *, spill: Spill | None = None) -> "Table":
+        """The same records with only the features at these positions, in ascending order.
+
+        No more than a few megabytes of the copy are in memory beyond what `spill` allows.
+
+        Args:
+            positions: of features [d], ascending.
+            spill: when features go to disk; None: never.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        store = RowStore(spill)
+        store.append(self.features[:0, list(positions)])
+        for rows in row_chunks(self.features):
+            store.append(self.features[rows][:, list(positions)])
+        return replace(self, features=store.finish())
 
 
 def split(

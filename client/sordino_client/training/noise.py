@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
+from sordino_client.training.discrete_gaussian import discrete_gaussian
+
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.int64]
@@ -45,6 +47,9 @@ class Noise(Protocol):
     def standard_normal(self, count: int) -> FloatVector:
         """`count` independent draws from N(0, 1)."""
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> Words:
+        """`count` independent draws from the discrete Gaussian with that sigma around 0."""
+
     def bernoulli(self, count: int, *, probability: float) -> BoolVector:
         """`count` independent coins that are true with `probability`, in [0, 1]."""
 
@@ -69,6 +74,14 @@ class SecureNoise:
             gaussian(used, out=block)
         return drawn
 
+    def discrete_gaussian(self, count: int, *, noise_std: float) -> Words:
+        """`count` independent draws from the discrete Gaussian, exactly.
+
+        Raises:
+            ValueError: the sigma is not in [0.001, 1e5].
+        """
+        return discrete_gaussian(count, noise_std=noise_std, words=_uniform_words)
+
     def bernoulli(self, count: int, *, probability: float) -> BoolVector:
         """`count` independent coins, true with `probability` rounded down by less than 2^-64.
 
@@ -79,11 +92,17 @@ class SecureNoise:
             raise ValueError(f"probability is {probability}; expected a number in [0, 1]")
         if probability == 1:
             return np.ones(count, dtype=np.bool_)
-        words = np.empty(count, dtype=np.int64)
-        keystream = _Keystream(min(count, _BLOCK))
-        for start in range(0, count, _BLOCK):
-            keystream.fill(words[start : start + _BLOCK])
+        words = _uniform_words(count).view(np.int64)
         return words < _LEAST_WORD + int(probability * _WORD_SPAN)
+
+
+def _uniform_words(count: int) -> npt.NDArray[np.uint64]:
+    """So many uniform words under a key of their own."""
+    words = np.empty(count, dtype=np.int64)
+    keystream = _Keystream(min(count, _BLOCK))
+    for start in range(0, count, _BLOCK):
+        keystream.fill(words[start : start + _BLOCK])
+    return words.view(np.uint64)
 
 
 def gaussian(words: Words, *, out: FloatVector) -> None:

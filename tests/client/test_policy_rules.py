@@ -1,0 +1,378 @@
+"""Each key of a policy: that it alone can refuse a job, and what of it can never be meant."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from one_site import JOB, NAME, POLICY, SCHEMA, make_job
+
+from sordino_client.data.declaration import DatasetFile
+from sordino_client.policy import Decision, Policy, decide, parse_policy
+from sordino_client.policy_problems import KEYS, LIMITS, remarks
+from sordino_client.policy_rules import Request, checks, request_of
+from sordino_protocols.errors import InputError
+from sordino_protocols.files import parse_toml
+from sordino_protocols.job import Job
+from sordino_protocols.messages import Refusal
+from sordino_protocols.plan import TrainingPlan
+from sordino_protocols.pricing import Price
+from sordino_protocols.schema import Schema
+
+DECLARED: Schema = parse_toml(SCHEMA, DatasetFile, source="heart.toml").public
+COST = Price(3.0, 3.3, 1e-5)
+NOON = dt.datetime(2026, 11, 25, 11, 30, tzinfo=dt.UTC)  # a Wednesday; 12:30 in Zurich
+
+EVERY_KEY = """
+time_zone = "Europe/Zurich"
+[budgets.heart]
+epsilon = 8.0
+delta = 1e-5
+[datasets.heart]
+submitters = ["scientist"]
+kinds = ["train"]
+models = ["logistic"]
+units = ["record"]
+columns = ["age", "chol", "ward"]
+max_epsilon = 3.0
+max_delta = 1e-5
+max_rounds = 3
+max_steps = 3
+min_units = 100
+min_expected_batch = 100
+min_clipping_norm = 0.5
+max_clipping_norm = 0.5
+max_lanes = 8
+hours = "08:00-18:00"
+days = ["mon", "tue", "wed", "thu", "fri"]
+from = 2026-11-25
+until = 2026-11-25
+"""
+
+RULES = """\
+[[datasets.heart.rules]]
+action = "allow"
+submitters = ["scientist"]
+max_epsilon = 1.0
+[[datasets.heart.rules]]
+action = "deny"
+submitters = ["intern"]
+days = ["sat", "sun"]
+[[datasets.heart.rules]]
+action = "ask"
+approvals = 2
+approvers = ["alice", "bob", "carol"]
+expires_after_hours = 24
+max_epsilon = 3.5
+"""
+WITH_RULES = (
+    'time_zone = "Europe/Zurich"\n'
+    + POLICY.replace('["scientist"]', '["scientist", "intern"]')
+    + RULES
+)
+
+
+def read(text: str) -> Policy:
+    return parse_policy(text, Path("/etc/sordino/policy.toml"))
+
+
+def judge(
+    text: str,
+    *,
+    job: Job | None = None,
+    epsilon: float = 3.0,
+    submitter: str = "scientist",
+    now: dt.datetime = NOON,
+    schema: Schema = DECLARED,
+) -> Decision:
+    cost = replace(COST, epsilon_pld=epsilon)
+    return decide(
+        read(text),
+        job or make_job(),
+        cost,
+        submitter=submitter,
+        site=NAME,
+        schema=schema,
+        now=now,
+    )
+
+
+def variant(old: str, new: str) -> Job:
+    """The job with another text, at the noise of the first: only its plan differs."""
+    assert old in JOB
+    text = JOB.replace(old, new)
+    file = parse_toml(text, type(make_job().file), source="job.toml")
+    return make_job().model_copy(update={"file": file})
+
+
+def base() -> Request:
+    zurich = read(EVERY_KEY).file.clock
+    return request_of(
+        make_job(), COST, submitter="scientist", schema=DECLARED, at=NOON.astimezone(zurich)
+    )
+
+
+def with_training(change: Callable[[TrainingPlan], TrainingPlan]) -> Callable[[Request], Request]:
+    def changed(request: Request) -> Request:
+        assert request.training is not None
+        return replace(request, training=change(request.training))
+
+    return changed
+
+
+def at(moment: str) -> Callable[[Request], Request]:
+    return lambda request: replace(
+        request, at=dt.datetime.fromisoformat(moment).replace(tzinfo=request.at.tzinfo)
+    )
+
+
+ONLY_THIS_REFUSES: dict[str, Callable[[Request], Request]] = {
+    "submitters": lambda request: replace(request, submitter="intern"),
+    "kinds": lambda request: replace(request, kind="validate"),
+    "models": lambda request: replace(request, model="mlp"),
+    "units": lambda request: replace(request, unit="entity"),
+    "columns": lambda request: replace(request, columns=frozenset({"age", "hiv"})),
+    "max_epsilon": lambda request: replace(request, epsilon=3.0001),
+    "max_delta": lambda request: replace(request, delta=1.1e-5),
+    "max_rounds": with_training(lambda plan: replace(plan, rounds=4)),
+    "max_steps": with_training(lambda plan: replace(plan, rounds=1, local_steps=4)),
+    "min_units": lambda request: replace(
+        with_training(lambda plan: replace(plan, sampling_rate=1.02))(request), units=99
+    ),
+    "min_expected_batch": with_training(lambda plan: replace(plan, sampling_rate=0.99)),
+    "min_clipping_norm": with_training(lambda plan: replace(plan, clipping_norm=0.49)),
+    "max_clipping_norm": with_training(lambda plan: replace(plan, clipping_norm=0.51)),
+    "max_lanes": with_training(lambda plan: replace(plan, lanes=9)),
+    "hours": at("2026-11-25T18:00"),
+    "days": at("2026-11-25T12:00"),
+    "from": at("2026-11-24T12:00"),
+    "until": at("2026-11-26T12:00"),
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_for_each_key_there_is_a_job_that_only_it_refuses(key: str) -> None:
+    text = EVERY_KEY
+    if key == "days":
+        text = text.replace('"wed", ', "")
+    if key == "max_rounds":
+        text = text.replace("max_steps = 3", "max_steps = 4")
+    section = read(text).file.datasets["heart"]
+    results = checks(section, ONLY_THIS_REFUSES[key](base()))
+    assert [each.key for each in results] == list(KEYS)
+    assert [each.key for each in results if not each.holds] == [key]
+    # Where the check is left out, the job passes: no other key would notice.
+    assert all(each.holds for each in results if each.key != key)
+
+
+def test_the_job_that_the_others_differ_from_is_allowed_to_the_last_digit() -> None:
+    assert all(each.holds for each in checks(read(EVERY_KEY).file.datasets["heart"], base()))
+
+
+def test_a_validation_is_held_to_what_it_has() -> None:
+    section = read(EVERY_KEY).file.datasets["heart"]
+    validation = replace(base(), kind="validate", training=None)
+    broken = [each.key for each in checks(section, validation) if not each.holds]
+    assert broken == ["kinds"]
+
+
+# ---------------------------------------------------------------------- time
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_allowed"),
+    [
+        ("2026-03-29T06:59+02:00", False),
+        ("2026-03-29T07:00+02:00", True),  # the first morning of summer time
+        ("2026-03-28T07:00+01:00", True),
+        ("2026-03-28T06:00+00:00", True),
+        ("2026-03-29T05:00+00:00", True),  # the same clock is another moment
+        ("2026-03-29T06:00+00:00", True),
+        ("2026-03-28T05:59+00:00", False),
+        ("2026-03-28T22:00+00:00", False),
+    ],
+)
+def test_hours_are_of_the_sites_own_clock(*, moment: str, is_allowed: bool) -> None:
+    text = 'time_zone = "Europe/Zurich"\n' + POLICY.replace(
+        "max_rounds = 50", 'max_rounds = 50\nhours = "07:00-23:00"'
+    )
+    decision = judge(text, now=dt.datetime.fromisoformat(moment))
+    assert decision.is_allowed is is_allowed
+    assert is_allowed or decision.rule == "policy.toml:10 datasets.heart.hours"
+
+
+@pytest.mark.parametrize(
+    ("hours", "clock", "is_within"),
+    [
+        ("22:00-06:00", "22:00", True),
+        ("22:00-06:00", "05:59", True),
+        ("22:00-06:00", "06:00", False),
+        ("22:00-06:00", "21:59", False),
+        ("08:00-24:00", "23:59", True),
+        ("00:00-24:00", "00:00", True),
+    ],
+)
+def test_hours_may_go_over_midnight(*, hours: str, clock: str, is_within: bool) -> None:
+    text = 'time_zone = "UTC"\n' + POLICY.replace(
+        "max_rounds = 50", f'max_rounds = 50\nhours = "{hours}"'
+    )
+    now = dt.datetime.fromisoformat(f"2026-11-25T{clock}+00:00")
+    assert judge(text, now=now).is_allowed is is_within
+
+
+def test_a_moment_without_a_time_zone_is_none() -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        judge(POLICY, now=NOON.replace(tzinfo=None))
+
+
+# ---------------------------------------------------------------------- rules
+
+
+def test_the_first_rule_whose_terms_all_hold_decides() -> None:
+    allowed = judge(WITH_RULES, epsilon=1.0)
+    assert (allowed.action, allowed.rule) == ("allow", "policy.toml:14 datasets.heart.rules[0]")
+    asked = judge(WITH_RULES, epsilon=1.01)
+    assert (asked.action, asked.rule) == ("ask", "policy.toml:22 datasets.heart.rules[2]")
+    assert asked.is_allowed
+    assert asked.refusal is None
+    assert (asked.approvals_needed, asked.expires_after_hours) == (2, 24.0)
+    assert asked.approvers == ("alice", "bob", "carol")
+
+
+def test_a_rule_denies_and_what_no_rule_matches_is_denied() -> None:
+    saturday = NOON + dt.timedelta(days=3)
+    denied = judge(WITH_RULES, submitter="intern", now=saturday)
+    assert denied.refusal is Refusal.FORBIDDEN_BY_POLICY
+    assert denied.rule == "policy.toml:18 datasets.heart.rules[1].action"
+    assert judge(WITH_RULES, submitter="intern").action == "ask"
+    unmatched = judge(WITH_RULES, epsilon=3.6)
+    assert unmatched.refusal is Refusal.FORBIDDEN_BY_POLICY
+    assert unmatched.rule == "policy.toml:14 datasets.heart.rules: none matches, so denied"
+
+
+def test_no_rule_passes_a_cap() -> None:
+    text = WITH_RULES.replace("max_epsilon = 3.5", "max_epsilon = 9.0")
+    decision = judge(text, epsilon=4.1)
+    assert decision.refusal is Refusal.FORBIDDEN_BY_POLICY
+    assert decision.rule == "policy.toml:7 datasets.heart.max_epsilon"
+    (remark,) = remarks(read(text).file)
+    assert str(remark).startswith("datasets.heart.rules[2].max_epsilon: looser than")
+
+
+def test_a_lineage_without_a_budget_is_denied() -> None:
+    copied = DECLARED.model_copy(
+        update={"dataset": DECLARED.dataset.model_copy(update={"lineage": "patients"})}
+    )
+    decision = judge(POLICY, schema=copied)
+    assert decision.refusal is Refusal.FORBIDDEN_BY_POLICY
+    assert decision.rule == "policy.toml: no [budgets.patients], so denied"
+    assert judge(POLICY.replace("budgets.heart", "budgets.patients"), schema=copied).is_allowed
+
+
+def test_a_job_that_names_no_columns_uses_all_of_them() -> None:
+    text = POLICY.replace("max_rounds = 50", 'max_rounds = 50\ncolumns = ["age", "chol"]')
+    decision = judge(text)
+    assert decision.rule == "policy.toml:9 datasets.heart.columns"
+    assert decision.asked == "ward"
+    narrow = variant('dataset = "heart"', 'dataset = "heart"\ncolumns = ["age"]')
+    assert judge(text, job=narrow).is_allowed
+
+
+# ---------------------------------------------------------------------- what cannot be meant
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "expected"),
+    [
+        ("max_epsilon = 3.5", "", 0, ""),
+        ('time_zone = "Europe/Zurich"\n', "", 20, "rules[1].days: needs a time zone"),
+        ('time_zone = "Europe/Zurich"', 'time_zone = "Zurich"', 1, "IANA time zone"),
+        ('"Europe/Zurich"', '"Europe"', 1, "IANA time zone"),
+        ('"Europe/Zurich"', '"../etc/passwd"', 1, "IANA time zone"),
+        ('"Europe/Zurich"', '"\\u0000"', 1, "IANA time zone"),
+        ('"Europe/Zurich"', '""', 1, "IANA time zone"),
+        ("approvals = 2", "approvals = 4", 24, "more than the 3 approvers"),
+        ("approvals = 2", "approvals = 0", 24, "approvals: should be greater"),
+        ('"bob", "carol"', '"bob", "alice"', 25, "one person is one approval"),
+        ('action = "ask"', 'action = "allow"', 24, "goes with action = "),
+        ('action = "ask"', 'action = "maybe"', 23, "should be 'allow', 'ask' or 'deny'"),
+        ('action = "ask"', "", 22, "rules[2].action: missing"),
+        (
+            'submitters = ["intern"]\ndays = ["sat", "sun"]',
+            "max_epsilon = 1",
+            20,
+            "would deny jobs that ask for less",
+        ),
+        (
+            'submitters = ["intern"]\ndays = ["sat", "sun"]',
+            'columns = ["chol"]',
+            20,
+            "would deny jobs that ask for less",
+        ),
+        ('submitters = ["scientist"]\nmax_epsilon = 1.0\n', "", 16, "never decides: rules[0]"),
+        ("max_epsilon = 1.0\n", "", 0, ""),
+        ('days = ["sat", "sun"]', "days = []", 21, "names nothing"),
+        ('days = ["sat", "sun"]', 'days = ["sat", "sat"]', 21, "repeat"),
+        ('days = ["sat", "sun"]', 'hours = "8-18"', 21, "'HH:MM-HH:MM'"),
+        ('days = ["sat", "sun"]', 'hours = "08:00-08:00"', 21, "that is no time"),
+        ('days = ["sat", "sun"]', "from = 2027-01-02\nuntil = 2027-01-01", 21, "no day is left"),
+        ('submitters = ["intern"]', 'submitters = ["guest"]', 20, "names none that"),
+        ("max_epsilon = 3.5", "min_clipping_norm = 1e7", 27, "never decides"),
+        ("max_rounds = 50", "max_rounds = 50\nmin_clipping_norm = 1e7", 10, "nothing is allowed"),
+        ("max_epsilon = 3.5", "max_epsilom = 3.5", 27, "did you mean 'max_epsilon'?"),
+        ("max_epsilon = 3.5", "max_epsilon = 3.5\nfrom_ = 2026-01-01", 28, "unknown key"),
+    ],
+)
+def test_what_can_never_hold_is_an_error_at_its_line(
+    old: str, new: str, line: int, expected: str
+) -> None:
+    assert old in WITH_RULES
+    text = WITH_RULES.replace(old, new)
+    if not expected:
+        read(text)
+        return
+    with pytest.raises(InputError) as caught:
+        read(text)
+    assert expected in str(caught.value)
+    assert f"/etc/sordino/policy.toml:{line}: datasets.heart" in str(caught.value) or line == 1
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_no_rule_denies_those_who_ask_for_less(key: str) -> None:
+    limit = next(line for line in EVERY_KEY.splitlines() if line.startswith(f"{key} = "))
+    rule = f'[[datasets.heart.rules]]\naction = "deny"\n{limit}\n'
+    with pytest.raises(InputError, match=rf"heart\.rules\[0\]\.{key}: would deny jobs"):
+        read(POLICY + rule)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "datasets = " + "[" * 5_000,
+        "datasets = " + "{a = " * 2_000 + "1" + "}" * 2_000,
+        "a." * 150 + "b = 1",
+        "time_zone = " + "9" * 5_000,
+        "time_zone = 2026-13-45",
+        "\x00",
+    ],
+)
+def test_what_a_parser_chokes_on_is_an_error_like_any_other(text: str) -> None:
+    with pytest.raises(InputError, match=r"policy\.toml"):
+        read(text)
+
+
+def test_an_ask_with_a_limit_before_a_broader_allow_is_remarked() -> None:
+    text = WITH_RULES + '[[datasets.heart.rules]]\naction = "allow"\n'
+    (remark,) = remarks(read(text).file)
+    assert "a later rule allows jobs beyond it" in str(remark)
+    assert not remarks(read(WITH_RULES).file)
+
+
+def test_a_decision_does_not_contradict_itself() -> None:
+    with pytest.raises(ValueError, match="refusal"):
+        Decision("allow", Refusal.NO_POLICY, "")
+    with pytest.raises(ValueError, match="refusal"):
+        Decision("deny", None, "")
+    with pytest.raises(ValueError, match="approvals"):
+        Decision("ask", None, "")
