@@ -1,7 +1,7 @@
 """A federation of real processes for benchmarks: the four hospitals, started and stopped."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from sordino.connection import Connection
 from sordino.demo_data import hospitals
 from sordino.profile import load_profile
-from sordino_deploy.local import LocalFederation
+from sordino_deploy.local import LocalFederation, LocalSite
 from sordino_deploy.processes import Child, Supervisor
 
 
@@ -29,11 +29,18 @@ class RunningFederation:
 
 
 @contextmanager
-def running_federation() -> Iterator[RunningFederation]:
-    """Four hospitals and a server, as processes on this machine, for the length of the block."""
+def running_federation(
+    changed: Callable[[LocalSite], LocalSite] = lambda site: site,
+) -> Iterator[RunningFederation]:
+    """Four hospitals and a server, as processes on this machine, for the length of the block.
+
+    Args:
+        changed: makes each hospital another one, say with another policy.
+    """
     with tempfile.TemporaryDirectory() as scratch, Supervisor() as supervisor:
         data = hospitals(Path(scratch) / "data")
-        with closing(LocalFederation(Path(scratch) / "federation", data.sites)) as federation:
+        sites = [changed(site) for site in data.sites]
+        with closing(LocalFederation(Path(scratch) / "federation", sites)) as federation:
             federation.prepare()
             children = federation.start(supervisor)
             federation.wait_ready(supervisor, children)

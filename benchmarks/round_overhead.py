@@ -118,7 +118,7 @@ def _training_seconds(job: Job) -> float:
     units = Units(records.features, records.labels, np.arange(plan.lanes // 2, dtype=np.int64))
     spec = job.file.model
     start = initial_weights(spec, records.features.shape[1], seed=b"benchmark")
-    weights = np.concatenate([start, np.zeros(plan.lanes)])
+    weights = np.concatenate([start, np.zeros(plan.extra_coordinates)])
     taken = []
     for _ in range(20):
         started = time.perf_counter()

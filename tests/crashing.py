@@ -36,6 +36,7 @@ TRACED = {
     "outbox.py",
     "admitted.py",
     "site.py",
+    "witness.py",
     "crashing.py",
 }
 CRASHES = "crashes.jsonl"

@@ -30,6 +30,7 @@ from sordino_client.policy import load_policy
 from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
+from sordino_client.witness import WitnessStore
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job, Purpose, new_nonce, sign_job
 from sordino_protocols.model_file import ReleasedModel
@@ -186,6 +187,7 @@ class SmallSite:
                 AdmittedRuns(self.directory / "runs"),
                 Approvals(self.directory / "approvals", site=self.signer.name, now=_now),
                 AuditLog(self.directory / "audit.log", now=_now),
+                WitnessStore(self.directory / "witness"),
             ),
             engine=Engine(self.noise, Performance()),
             metrics=SiteMetrics(),

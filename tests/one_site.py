@@ -38,6 +38,7 @@ from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_client.watching import watch_site
+from sordino_client.witness import WitnessStore
 from sordino_protocols.job import Job, Purpose, SignedJob, sign_job
 from sordino_protocols.messages import (
     Admit,
@@ -263,7 +264,14 @@ class OneSite:
             TrustStore({"server": load_public_key(section.server_key)}),
             read_rules(self.config),
             datasets=self.datasets,
-            state=SiteState(self.ledger, self.outbox, self.runs, self.approvals, self.audit_log),
+            state=SiteState(
+                self.ledger,
+                self.outbox,
+                self.runs,
+                self.approvals,
+                self.audit_log,
+                WitnessStore(self.config.witness_path),
+            ),
             engine=Engine(self.noise, Performance()),
             metrics=self.metrics,
             network_cut_off=False,

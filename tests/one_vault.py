@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from one_site import OneSite
+from self_tested import provide_record
 
 from sordino_client.vault_client import VaultClient
 
@@ -28,6 +29,7 @@ def vault_site(directory: Path) -> Iterator[OneSite]:
     text = text.replace('"v.sock"', f'"{sockets[0]}"\nadmin_socket = "{sockets[1]}"')
     (directory / "site.toml").write_text(text)
     made.write_policy()
+    provide_record(made.config)
     yield made
     for socket in sockets:
         socket.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from one_site import POLICY
+from self_tested import provide_record
 from small_job import job_text, read_file
 
 from sordino.connection import Connection
@@ -98,6 +99,8 @@ def run_sites(
     federation = LocalFederation(directory / "f", list(sites))
     try:
         federation.prepare()
+        for site in sites:
+            provide_record(federation.layout.site_config(site.name))
         prepared(federation)
         with Supervisor() as supervisor:
             children = federation.start(supervisor)

@@ -57,6 +57,42 @@ class Finding:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeOutcome:
+    """What one probe of the code showed.
+
+    Attributes:
+        name: the probe.
+        is_passed: whether what it looks for held.
+        message: one sentence: what held or what did not, with the measured figure.
+        seconds: CPU time that it took.
+    """
+
+    name: str
+    is_passed: bool
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A measured quantity over its claimed value, with a confidence interval.
+
+    Attributes:
+        low: lower end of the interval; 0 without samples.
+        estimate: point estimate; nan without samples.
+        high: upper end; infinite without samples.
+    """
+
+    low: float
+    estimate: float
+    high: float
+
+
+UNKNOWN = Interval(0.0, float("nan"), float("inf"))
+"""What no sample says anything about."""
+
+
 def decide(findings: Iterable[Finding], *, is_powerless: bool, is_tight: bool) -> Verdict:
     """The verdict: the worst finding; without one, what the silence is worth."""
     severities = {finding.severity for finding in findings}

@@ -1,13 +1,14 @@
 """The audit of a run that lies on the server's disk: its readings, and the coins the sites opened.
 
 A site whose coins do not match its commitment is a violation. One that missed a round, or that
-never opened its coins, cannot be audited; the audit says so instead of leaving it out in silence.
+never opened its coins, cannot be audited: `sites_left_out` names it, for the report to say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from sordino_audit.e_values import Weigh, weigh_alone
 from sordino_audit.findings import Finding, Severity
 from sordino_audit.lanes import LaneAudit, LaneReadings, audit_lanes
 from sordino_audit.reveals import Reveal, check_reveal
@@ -17,13 +18,20 @@ from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import Statement
 
 
-def audit_run(run: RunDirectory, *, confidence: float, known: Sequence[Finding] = ()) -> LaneAudit:
+def audit_run(
+    run: RunDirectory,
+    *,
+    confidence: float,
+    known: Sequence[Finding] = (),
+    weigh: Weigh = weigh_alone,
+) -> LaneAudit:
     """Audit the lanes of a finished run against the guarantee that its job claims.
 
     Args:
         run: a run that is done.
         confidence: of every bound on epsilon.
         known: findings of other checks, which count in the verdict.
+        weigh: makes e-values of the evidence; `EValueStore.weigh` counts earlier runs as well.
 
     Raises:
         NotFoundError: the run is not finished.
@@ -39,8 +47,25 @@ def audit_run(run: RunDirectory, *, confidence: float, known: Sequence[Finding] 
     if not observations:
         raise InputError(f"run {run.run_id}: no site answered every round and opened its coins")
     return audit_lanes(
-        observations, plan, claim=job.file.guarantee, confidence=confidence, known=findings
+        observations,
+        plan,
+        claim=job.file.guarantee,
+        confidence=confidence,
+        known=findings,
+        weigh=weigh,
     )
+
+
+def sites_left_out(run: RunDirectory, audited: Collection[str]) -> tuple[str, ...]:
+    """The sites that took part in a finished run and are not among the `audited`.
+
+    They missed a round, or opened no coins that fit, so nothing is known of them.
+
+    Raises:
+        NotFoundError: the run is not finished.
+    """
+    admitted = run.read(STATEMENT, Statement).admissions
+    return tuple(sorted(set(admitted) - set(audited)))
 
 
 def _reveals(run: RunDirectory, plan: TrainingPlan) -> list[Reveal]:

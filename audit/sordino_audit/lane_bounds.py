@@ -6,7 +6,7 @@ import numpy as np
 
 from sordino_audit.bounds import gaussian
 from sordino_audit.bounds.clopper_pearson import Counts, epsilon_lower_bound, error_limits
-from sordino_audit.conformance import NoiseRatio
+from sordino_audit.findings import Interval
 from sordino_audit.view import operating_curve, shown_epsilon
 from sordino_protocols.plan import TrainingPlan
 from sordino_protocols.privacy import Guarantee
@@ -65,7 +65,7 @@ def _is_contradicted(limits: tuple[float, float], plan: TrainingPlan, ratio: flo
     return bool(limits[1] < allowed)
 
 
-def by_noise(ratio: NoiseRatio, plan: TrainingPlan, claim: Guarantee) -> Bound:
+def by_noise(ratio: Interval, plan: TrainingPlan, claim: Guarantee) -> Bound:
     """What the view shows at the largest noise that the measured scale allows."""
     name = "measured noise"
     if not np.isfinite(ratio.high):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sordino_audit import conformance
+from sordino_audit.bounds import one_run
 from sordino_audit.bounds.clopper_pearson import upper_limit
 from sordino_audit.bounds.trade_off import TradeOff
 from sordino_audit.view import OperatingCurve, operating_curve
@@ -27,6 +28,7 @@ _RAREST = 2e-3
 _DESIGN_RATIOS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _DEFICITS = np.concatenate([np.linspace(0.02, 0.5, 25), np.linspace(0.55, 0.95, 9)])
 _REFINEMENTS = 5
+_EVERY = 4
 _FAMILY_RATIOS = np.geomspace(1.02, 6.0, 16).tolist()
 _TIE_BREAK = 1e-3
 _TINY = 1e-300
@@ -40,15 +42,36 @@ class Detectable:
     Attributes:
         by_membership: by rejection of the claimed curve at the fixed threshold; 1 if by nothing.
         by_conformance: by the scale of the noise in held-out lanes; 1 if by nothing.
+        in_one_layer: by the same, where noise is missing in a single parameter group.
     """
 
     by_membership: float
     by_conformance: float
+    in_one_layer: float
 
     @property
     def deficit(self) -> float:
         """The smaller of both: what the audit as a whole can find."""
         return min(self.by_membership, self.by_conformance)
+
+    @property
+    def sentence(self) -> str:
+        """What would have been noticed, in words."""
+        if self.deficit >= 1:
+            return "It would not have noticed that all of the noise was missing."
+        found = (
+            f"It would have noticed, with probability {POWER:.0%}, if {self.deficit:.1%} or more "
+            "of the noise had been missing"
+        )
+        # A model of one layer has nothing to tell apart.
+        is_harder = self.by_conformance < self.in_one_layer < 1
+        layer = f", or {self.in_one_layer:.1%} in one layer alone" if is_harder else ""
+        blind = (
+            f"; without any assumption on the noise, {self.by_membership:.0%} or more."
+            if self.by_membership < 1
+            else "; without any assumption on the noise, nothing at the threshold fixed beforehand."
+        )
+        return found + layer + blind
 
     @property
     def check(self) -> str:
@@ -64,12 +87,14 @@ class Preregistration:
         bound_threshold: score from which a lane counts as inserted, for the bound on epsilon.
         family_threshold: the same, for the bound within the mechanism's family.
         curve_threshold: the same, for the rejection of the claimed curve.
+        guesses: how many lanes are guessed to be inserted, for the bound of one run.
         detectable: what this audit would find.
     """
 
     bound_threshold: float
     family_threshold: float
     curve_threshold: float
+    guesses: int
     detectable: Detectable
 
 
@@ -119,10 +144,14 @@ def preregister(
         bound_threshold=_best_bound(candidates, false_positives, false_negatives, claim.delta),
         family_threshold=_best_in_family(plan, candidates, false_positives, false_negatives),
         curve_threshold=curve_threshold,
+        guesses=_best_guesses(clean, candidates, half, delta=claim.delta, confidence=confidence),
         detectable=Detectable(
             by_membership=_detectable(plan, curve_threshold, rejections),
             by_conformance=conformance.detectable_deficit(
-                half * plan.rounds, error=error, power=POWER
+                half * plan.rounds * plan.lane_groups, error=error, power=POWER
+            ),
+            in_one_layer=conformance.detectable_deficit(
+                half * plan.rounds, error=error / plan.lane_groups, power=POWER
             ),
         ),
     )
@@ -159,6 +188,22 @@ def _best_bound(
     above = np.maximum(1 - false_negatives - delta, _TINY) / false_positives
     below = np.maximum(1 - false_positives - delta, _TINY) / false_negatives
     return float(candidates[int(np.argmax(np.maximum(above, below)))])
+
+
+def _best_guesses(
+    clean: OperatingCurve, candidates: Floats, half: int, *, delta: float, confidence: float
+) -> int:
+    """The number of lanes above a threshold whose bound by one run is expected to be largest."""
+    alarms, misses = clean.rates(candidates[::_EVERY])
+    hits = np.rint(half * (1 - misses)).astype(np.int64)
+    guesses = hits + np.rint(half * alarms).astype(np.int64)
+    expected = [
+        one_run.epsilon_lower_bound(
+            canaries=2 * half, guesses=total, correct=right, delta=delta, confidence=confidence
+        )
+        for total, right in zip(guesses.tolist(), hits.tolist(), strict=True)
+    ]
+    return int(guesses[int(np.argmax(expected))])
 
 
 def _best_in_family(

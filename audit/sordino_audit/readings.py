@@ -1,5 +1,11 @@
-"""What the server received in the lanes, and what is read off it."""
+"""What the server received in the lanes, and what is read off it.
 
+A lane has one coordinate in each parameter group. A canary that was sampled adds 1 / sqrt(groups)
+to each of them, and 1 to their sum over sqrt(groups): that combination has the noise of one
+coordinate, and no other tells more of the whole mechanism.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +26,7 @@ class LaneReadings:
 
     Attributes:
         site: the site's name.
-        readings: shape (rounds, lanes), each round in units of its clipping norm.
+        readings: shape (rounds, groups, lanes), each round in units of its clipping norm.
         inserted: shape (lanes,); true where a canary was inserted.
     """
 
@@ -29,20 +35,26 @@ class LaneReadings:
     inserted: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        if self.readings.ndim != 2 or self.inserted.shape != self.readings.shape[1:]:  # noqa: PLR2004
+        if self.readings.ndim != 3 or self.inserted.shape != self.readings.shape[2:]:  # noqa: PLR2004
             raise InputError(
-                f"site {self.site}: readings must be (rounds, lanes) and inserted (lanes,), "
+                f"site {self.site}: readings must be (rounds, groups, lanes), inserted (lanes,), "
                 f"not {self.readings.shape} and {self.inserted.shape}"
             )
         if not np.isfinite(self.readings).all():
             raise InputError(f"site {self.site}: every reading must be finite")
+
+    @property
+    def combined(self) -> Floats:
+        """One number a lane, shape (rounds, lanes): 1 a hit, the noise of one coordinate."""
+        total: Floats = self.readings.sum(axis=1) / math.sqrt(self.readings.shape[1])
+        return total
 
 
 def pooled_scores(
     observations: Sequence[LaneReadings], plan: TrainingPlan
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Scores and coins of all lanes, site after site, each of shape (sites * lanes,)."""
-    scores = np.concatenate([score(each.readings, plan) for each in observations])
+    scores = np.concatenate([score(each.combined, plan) for each in observations])
     return scores, np.concatenate([each.inserted for each in observations])
 
 
@@ -57,6 +69,6 @@ def count_errors(scores: Floats, inserted: NDArray[np.bool_], threshold: float) 
 
 
 def held_out_noise(observations: Sequence[LaneReadings], plan: TrainingPlan) -> list[Floats]:
-    """Per site, readings of held-out lanes over their claimed standard deviation."""
-    std = np.sqrt(plan.local_steps) * plan.noise_multiplier
-    return [each.readings[:, ~each.inserted] / std for each in observations]
+    """Per site, (rounds, groups, held-out lanes), over their claimed standard deviation."""
+    std = math.sqrt(plan.local_steps) * plan.noise_multiplier
+    return [each.readings[:, :, ~each.inserted] / std for each in observations]

@@ -1,12 +1,12 @@
 """The part of an audit that goes into a run's certificate."""
 
-import hashlib
 import json
 
 from pydantic import ValidationError
 
+from sordino_audit.sealing import read_raw
 from sordino_protocols.certificate_facts import AuditFacts
-from sordino_protocols.errors import InputError, IntegrityError
+from sordino_protocols.errors import InputError
 
 _COPIED = (
     "run_id",
@@ -21,30 +21,23 @@ _COPIED = (
 
 
 def read_summary(content: bytes, *, source: str) -> AuditFacts:
-    """The summary of an audit's document, as `report.to_json` writes it.
+    """The summary of an audit's document, as `sealing.to_json` writes it.
+
+    Documents of the present version and of version 2 have one. Only audits of runs have: a
+    certificate is of a run.
 
     Args:
         content: of the file.
         source: what errors call it.
 
     Raises:
-        InputError: it is no audit's document.
+        InputError: it is no audit's document, or the audit is not of a run.
         IntegrityError: it was altered after it was issued.
     """
+    raw = read_raw(content, source=source)
+    facts = {key: raw.get(key) for key in _COPIED}
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise InputError(f"{source}: no audit's document")
-    said = document.pop("hash", None)
-    # As `report.canonical_hash`, of a document that may lack anything.
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    if said != hashlib.sha256(canonical.encode()).hexdigest():
-        raise IntegrityError(f"{source}: the audit was altered after it was issued")
-    facts = {key: document.get(key) for key in _COPIED}
-    try:
-        return AuditFacts.model_validate_json(json.dumps({"document_hash": said, **facts}))
+        return AuditFacts.model_validate_json(json.dumps({"document_hash": raw["hash"], **facts}))
     except ValidationError as error:
         where = error.errors(include_input=False)[0]["loc"]
-        raise InputError(f"{source}: no audit's document: {where}") from None
+        raise InputError(f"{source}: no audit of a run: {where}") from None

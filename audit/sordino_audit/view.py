@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr
 
 from sordino_audit.bounds import gaussian
 from sordino_audit.bounds.trade_off import TradeOff, gaussian_curve, profile_curve
+from sordino_protocols.accounting import has_tight_epsilon
+from sordino_protocols.loss_distributions import loss_distribution
 from sordino_protocols.plan import TrainingPlan
 
 Floats = NDArray[np.float64]
@@ -83,15 +86,7 @@ def server_view(plan: TrainingPlan, *, delta: float) -> ServerView:
     if plan.sampling_rate == 1:
         mu = math.sqrt(plan.rounds * plan.local_steps) / plan.noise_multiplier
         return ServerView(gaussian_curve(mu), gaussian.epsilon_from_mu(mu, delta))
-    hits, weights = _hits(plan)
-    loss = privacy_loss_distribution.from_mixture_gaussian_mechanism(
-        _noise_std(plan),
-        hits.tolist(),
-        weights.tolist(),
-        value_discretization_interval=float(
-            np.clip(0.1 / math.sqrt(plan.rounds), _FINEST_LOSS, _COARSEST_LOSS)
-        ),
-    ).self_compose(plan.rounds)
+    loss = _loss(plan)
     ceiling = float(loss.get_epsilon_for_delta(delta))
     highest = float(loss.get_epsilon_for_delta(1e-9))
     epsilons = np.linspace(0, highest if math.isfinite(highest) else 50.0, _CURVE_POINTS)
@@ -151,6 +146,22 @@ def shown_epsilon(plan: TrainingPlan, *, noise_ratio: float, delta: float) -> fl
     below = np.maximum(curve.false_positive_rates[usable], _SMALLEST_RATE)
     ratios = np.log(above[usable] / below)
     return max(0.0, float(ratios.max(initial=0.0)))
+
+
+def _loss(plan: TrainingPlan) -> PrivacyLossDistribution:
+    if plan.local_steps == 1 and has_tight_epsilon(plan.event):
+        # As the claim was priced: finer than the mixture's, and shared with the accountant.
+        return loss_distribution(plan.event)
+    hits, weights = _hits(plan)
+    loss = privacy_loss_distribution.from_mixture_gaussian_mechanism(
+        _noise_std(plan),
+        hits.tolist(),
+        weights.tolist(),
+        value_discretization_interval=float(
+            np.clip(0.1 / math.sqrt(plan.rounds), _FINEST_LOSS, _COARSEST_LOSS)
+        ),
+    )
+    return loss.self_compose(plan.rounds)
 
 
 def _noise_std(plan: TrainingPlan) -> float:

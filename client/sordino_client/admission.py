@@ -21,6 +21,7 @@ from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.outbox import Outbox
 from sordino_client.quotes import make_quote
 from sordino_client.refusals import RefusedError
+from sordino_client.witness import WitnessStore
 from sordino_protocols.job import Job, SignedJob
 from sordino_protocols.messages import Quote, Refusal
 from sordino_protocols.privacy import Guarantee
@@ -35,6 +36,7 @@ class SiteState:
     runs: AdmittedRuns
     approvals: Approvals
     audit_log: AuditLog
+    witness: WitnessStore
 
 
 class Admissions:

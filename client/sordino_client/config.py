@@ -121,6 +121,11 @@ class SiteConfig:
         return self.site.admin_socket or self.site.state / "admin.sock"
 
     @property
+    def witness_path(self) -> Path:
+        """What the site noted of its own training, for its own audit."""
+        return self.site.state / "witness"
+
+    @property
     def audit_log_path(self) -> Path:
         """The record of what was decided at this site."""
         return self.site.state / "audit.log"

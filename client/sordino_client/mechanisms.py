@@ -22,6 +22,7 @@ from sordino_client.training.processor import single_threaded
 from sordino_client.training.sampling import draw_rows
 from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
+from sordino_client.witness import Witness
 from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Vector
@@ -61,8 +62,12 @@ def noisy_update(
     *,
     weights: Vector,
     scaling: Scaling | None,
+    witness: Witness | None = None,
 ) -> Vector:
-    """A round of training: costs `plan.training.round_event`."""
+    """A round of training: costs `plan.training.round_event`.
+
+    What `witness` is shown is no part of the release, and must stay at the site.
+    """
     plan, training = run.job.plan.require_training(), dataset.training
     units = Units(
         training.features,
@@ -80,6 +85,7 @@ def noisy_update(
         expected_batch_size=plan.sampling_rate * dataset.schema.dataset.order_of_magnitude,
         noise=engine.noise,
         performance=engine.performance,
+        witness=witness,
     )
     return result.vector.astype(np.float32)
 

@@ -95,6 +95,15 @@ class SiteMetrics:
         asked = Gauge("sordino_approvals_waiting", "Runs that wait for a person.", registry=public)
         asked.set_function(lambda: float(waiting()))
 
+    def watch_self_test(self, is_tested: Callable[[], bool]) -> None:
+        """Show whether the code passed its self-test, as it is when somebody looks."""
+        gauge = Gauge(
+            "sordino_self_test_success",
+            "1 while the code that lies on the disk passed its self-test at this site.",
+            registry=self.registries[ReleaseClass.PUBLIC],
+        )
+        gauge.set_function(lambda: float(is_tested()))
+
     def fsynced(self, seconds: float) -> None:
         """Count how long the disk took for one entry of the ledger."""
         self._fsync.observe(seconds)

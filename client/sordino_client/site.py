@@ -50,6 +50,7 @@ from sordino_client.run_steps import (
     require_forward,
     round_step,
 )
+from sordino_client.witness import RoundNotes, noted_rounds
 from sordino_protocols.bits import pack_bits
 from sordino_protocols.errors import IntegrityError, SordinoError
 from sordino_protocols.feature_statistics import measured_features
@@ -104,6 +105,7 @@ class Site:
         self._outbox = state.outbox
         self._runs = state.runs
         self._audit_log = state.audit_log
+        self._witness = state.witness
         self._engine = engine
         self._metrics = metrics
         self._network_cut_off = network_cut_off
@@ -211,9 +213,13 @@ class Site:
         scaling = checked_scaling(run.job, request, dataset.schema)
 
         def release() -> Reply:
+            notes = RoundNotes() if number <= noted_rounds(plan) else None
             vector = noisy_update(
-                run, dataset, self._engine, weights=request.weights, scaling=scaling
+                run, dataset, self._engine, weights=request.weights, scaling=scaling, witness=notes
             )
+            if notes is not None:
+                # Before the release is stored: of one that leaves, the site has seen every step.
+                self._witness.keep(run.run_id, number, notes.steps)
             return Update(run.run_id, run.job_digest, number, self._head(), vector)
 
         return self._release(run, round_step(number), plan.round_event, digest, release)

@@ -34,11 +34,13 @@ from sordino_client.metrics import ReleaseClass, SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.reader import Reader
 from sordino_client.reload import Reloader, read_rules
+from sordino_client.self_test_record import is_tested
 from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
 from sordino_client.watching import watch_site
+from sordino_client.witness import WitnessStore
 from sordino_protocols.daemons import wait_until_told
 from sordino_protocols.errors import InputError
 from sordino_protocols.signing import TrustStore, load_public_key, load_signer
@@ -213,7 +215,9 @@ def _open_services(
         TrustStore({section.server_key.stem: server_key}),
         rules,
         datasets=datasets,
-        state=SiteState(ledger, outbox, runs, approvals, audit_log),
+        state=SiteState(
+            ledger, outbox, runs, approvals, audit_log, WitnessStore(config.witness_path)
+        ),
         engine=_engine(config.training),
         metrics=metrics,
         network_cut_off=network_cut_off,
@@ -224,6 +228,7 @@ def _open_services(
     reloader = Reloader(config, site, audit_log)
     desk = ApprovalDesk(approvals, runs, ledger, datasets, audit_log, lambda: site.rules)
     watch_site(metrics, site, ledger, desk)
+    metrics.watch_self_test(lambda: is_tested(config))
     facts = VaultFacts(section.name, datasets, network_cut_off)
     return _Services(
         VaultService(site, metrics, facts, desk, reloader),

@@ -13,6 +13,7 @@ from pathlib import Path
 from sordino_client.config import load_config
 from sordino_client.isolation import cut_network
 from sordino_client.reader import start_reader
+from sordino_client.self_test_record import require_self_test
 from sordino_protocols.daemons import run_daemon
 
 
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _serve(path: Path, stop: threading.Event) -> None:
     config = load_config(path)
+    # Before anything is opened, read or started: code that was not tested does none of it.
+    require_self_test(config)
     reader = start_reader(config.site.datasets)
     try:
         network_cut_off = config.site.cut_network and cut_network()

@@ -18,6 +18,7 @@ from sordino_client.config import SiteConfig
 from sordino_client.config import load_config as load_site_config
 from sordino_deploy import pki
 from sordino_deploy.processes import Child, Supervisor, free_ports
+from sordino_deploy.self_testing import start_self_test, wait_tested
 from sordino_protocols.errors import InputError
 from sordino_protocols.flower_environment import environment
 from sordino_protocols.signing import save_keypair
@@ -112,12 +113,22 @@ class LocalFederation:
             self._prepare_site(site, ca)
 
     def start(self, supervisor: Supervisor) -> dict[str, Child]:
-        """Start everything; returns at once, see `wait_ready`."""
+        """Start everything; vaults once their code was tested, see `wait_ready`.
+
+        Raises:
+            ViolationError: the code failed its self-test; names the log.
+        """
+        # The longest way first: no vault starts before its code was tested.
+        tested = start_self_test(
+            supervisor, self._site_files(), logs=self.layout.logs, env=_environment()
+        )
         children = {_SERVER: self.start_server(supervisor)}
         for site in self.sites:
-            children[f"{site.name}-vault"] = self.start_vault(supervisor, site.name)
-        for site in self.sites:
             children[f"{site.name}-link"] = self.start_link(supervisor, site.name)
+        if tested is not None:
+            wait_tested(supervisor, tested)
+        for site in self.sites:
+            children[f"{site.name}-vault"] = self.start_vault(supervisor, site.name)
         return children
 
     def start_server(self, supervisor: Supervisor) -> Child:
@@ -178,15 +189,15 @@ class LocalFederation:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _start(self, supervisor: Supervisor, name: str, module: str, config: Path) -> Child:
-        inherited = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-        # One thread a process: nine of them share this machine's cores.
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return supervisor.start(
             name,
             [sys.executable, "-m", module, str(config)],
-            env=inherited | environment() | threads,
+            env=_environment(),
             log=self.layout.logs / f"{name}.log",
         )
+
+    def _site_files(self) -> list[Path]:
+        return [self.layout.site(site.name) / "site.toml" for site in self.sites]
 
     def _socket(self, site: str) -> Path:
         return self._sockets / f"{site}.sock"
@@ -276,6 +287,13 @@ class LocalFederation:
             metrics = "127.0.0.1:{self._link_metrics[site.name]}"
             """,
         )
+
+
+def _environment() -> dict[str, str]:
+    inherited = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    # One thread a process: nine of them share this machine's cores.
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return inherited | environment() | threads
 
 
 def _write(path: Path, text: str) -> None:

@@ -68,5 +68,11 @@ class IntegrityError(SordinoError):
     exit_code = ExitCode.INTEGRITY
 
 
+class ViolationError(SordinoError):
+    """An audit found that a promise was broken. What it found it in is not used."""
+
+    exit_code = ExitCode.AUDIT_VIOLATION
+
+
 class PeerError(SordinoError):
     """A peer sent bytes that break the protocol. Never carries the bytes themselves."""

@@ -32,7 +32,7 @@ from sordino_protocols.job_sections import (
     TrainingSection,
     ValidationSection,
 )
-from sordino_protocols.models import ModelSpec
+from sordino_protocols.models import ModelSpec, parameter_groups
 from sordino_protocols.optimizer import ServerOptimizer, SgdOptimizer, SgldOptimizer
 from sordino_protocols.plan import (
     EvaluationPlan,
@@ -169,6 +169,7 @@ class JobFile(BaseModel):
             records_per_unit=section.records_per_unit,
             augmentation=section.augmentation,
             loss=section.loss,
+            lane_groups=parameter_groups(self.model),
         )
 
     def evaluation_plan(self, noise_multiplier: float) -> EvaluationPlan:

@@ -13,10 +13,12 @@ from sordino_protocols.architecture import Architecture, Assembly, Value
 from sordino_protocols.files import STRICT
 from sordino_protocols.operations import Add, Matmul, Permute, Reshape, Scale, Softmax, Weightless
 from sordino_protocols.shapes import MAX_LAYER_WIDTH, Width, spell
-from sordino_protocols.weighted import Linear, Weighted
+from sordino_protocols.weighted import Linear, Weighted, layers_made
 
 MAX_LAYERS = 128
 MAX_RESIDUAL_LAYERS = 32
+# Query, key, value, output.
+_ATTENTION_LAYERS = 4
 
 REFUSED_KINDS = {
     "dropout": "its masks are random, so that norms, re-runs and audits could not be reproduced;"
@@ -98,6 +100,11 @@ class LayersSpec(BaseModel):
     outputs: Width = 1
 
 
+def count_layers(layers: tuple[Layer, ...]) -> int:
+    """How many layers with parameters of their own the training engine makes of them."""
+    return sum(map(_layers_made, layers))
+
+
 def assemble_layers(
     kind: str, layers: tuple[Layer, ...], feature_count: int, *, outputs: int
 ) -> Architecture:
@@ -122,6 +129,18 @@ def assemble_layers(
         else:
             value = _add_plain(assembly, path, layer, value)
     return assembly.finish(value, outputs=outputs)
+
+
+def _layers_made(layer: Layer) -> int:
+    match layer:
+        case Residual(layers=long, projection=short):
+            return count_layers(long) + count_layers(short or ())
+        case Attention():
+            return _ATTENTION_LAYERS
+        case _ if isinstance(layer, Weighted):
+            return layers_made(layer)
+        case _:
+            return 0
 
 
 def _add_residual(assembly: Assembly, path: str, block: Residual, entering: Value) -> Value:

@@ -22,7 +22,7 @@ from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT
 from sordino_protocols.graph import GraphSpec, assemble_graph
 from sordino_protocols.initialization import draw
-from sordino_protocols.layers import LayersSpec, assemble_layers
+from sordino_protocols.layers import LayersSpec, assemble_layers, count_layers
 from sordino_protocols.operations import Activation as ActivationLayer
 from sordino_protocols.operations import Concatenate, Slice
 from sordino_protocols.presets import (
@@ -34,7 +34,7 @@ from sordino_protocols.presets import (
     TransformerSpec,
 )
 from sordino_protocols.shapes import LARGEST_AXIS, LARGEST_FAN_IN, MAX_LAYER_WIDTH, Width
-from sordino_protocols.weighted import Linear, OneHotEmbedding
+from sordino_protocols.weighted import Linear, OneHotEmbedding, Weighted, layers_made
 
 __all__ = [
     "MAX_HIDDEN_LAYERS",
@@ -58,6 +58,7 @@ __all__ = [
     "initial_weights",
     "layers",
     "parameter_count",
+    "parameter_groups",
 ]
 
 MAX_HIDDEN_LAYERS = 8
@@ -182,12 +183,35 @@ def architecture_of(spec: ModelSpec, feature_count: int) -> Architecture:
 
 
 def parameter_count(spec: ModelSpec, feature_count: int) -> int:
-    """Length of the model's flat vector, canary lanes not included.
+    """Length of the model's flat vector, what is behind it not included.
 
     Raises:
         InputError: as `architecture_of`.
     """
     return architecture_of(spec, feature_count).parameter_count
+
+
+def parameter_groups(spec: ModelSpec) -> int:
+    """How many layers with parameters the training engine makes of the model, at least 1.
+
+    Known from the spec alone, before anybody looks at features: a plan is a function of its job.
+    A model without any is refused where it meets its features.
+    """
+    match spec:
+        case LogisticSpec():
+            count = 1
+        case MlpSpec():
+            count = len(spec.embeddings) + len(spec.hidden) + 1
+        case LayersSpec():
+            count = count_layers(spec.layers)
+        case GraphSpec():
+            operations = (node.operation for node in spec.nodes)
+            count = sum(layers_made(each) for each in operations if isinstance(each, Weighted))
+        case CnnSpec() | ResnetSpec() | LstmSpec() | GruSpec() | TransformerSpec():
+            count = count_layers(spec.expand())
+        case _:
+            assert_never(spec)
+    return max(count, 1)
 
 
 def initial_weights(spec: ModelSpec, feature_count: int, *, seed: bytes) -> FloatVector:

@@ -33,9 +33,10 @@ class TrainingPlan:
     A round takes `local_steps` steps. Each step draws a Poisson batch, clips every unit's gradient
     to `clipping_norm` (L2, all coordinates together), sums, and adds Gaussian noise of standard
     deviation `noise_multiplier * clipping_norm` to every coordinate. Coordinates are the model's
-    parameters, then the threshold's under adaptive clipping, then the lanes. A round's release is
-    the sum of its noisy sums; with `update` "delta" the model's part of it is instead what the
-    steps changed, a function of the same noisy sums.
+    parameters, then the threshold's under adaptive clipping, then the lanes: a lane has one in each
+    of `lane_groups`, and all lanes of a group stand together. A round's release is the sum of its
+    noisy sums; with `update` "delta" the model's part of it is instead what the steps changed, a
+    function of the same noisy sums.
 
     Attributes:
         sampling_rate: probability with which each unit enters a batch.
@@ -45,7 +46,7 @@ class TrainingPlan:
         local_steps: steps a round.
         local_learning_rate: step length between a round's steps; without effect when
             `local_steps` is 1.
-        lanes: number of canary lanes: the last coordinates, which no output reads.
+        lanes: number of canary lanes, whose coordinates no output reads.
         clipping: how a unit's gradient is brought to `clipping_norm`.
         update: what of the model is released.
         local_optimizer: takes the steps between a round's sums.
@@ -53,6 +54,8 @@ class TrainingPlan:
         records_per_unit: most records of one unit in a step; drawn anew in each step.
         augmentation: random views of images; None for none.
         loss: whose gradients are summed.
+        lane_groups: coordinates of one lane: in a job's plan, the layers of the model that have
+            parameters, so that a canary's gradient has as many layers as a record's.
     """
 
     sampling_rate: float
@@ -69,6 +72,7 @@ class TrainingPlan:
     records_per_unit: int = 1
     augmentation: Augmentation | None = None
     loss: LossName = "binary"
+    lane_groups: int = 1
 
     @property
     def thresholds(self) -> int:
@@ -76,9 +80,14 @@ class TrainingPlan:
         return 1 if isinstance(self.clipping, AdaptiveClipping) else 0
 
     @property
+    def lane_coordinates(self) -> int:
+        """Coordinates of all lanes, the last ones: group by group, in each lane by lane."""
+        return self.lane_groups * self.lanes
+
+    @property
     def extra_coordinates(self) -> int:
         """Coordinates behind the model's: threshold and lanes."""
-        return self.thresholds + self.lanes
+        return self.thresholds + self.lane_coordinates
 
     @property
     def largest_clipping_norm(self) -> float:

@@ -265,6 +265,14 @@ Convolution = Conv1d | Conv2d
 Weighted = Linear | OneHotEmbedding | Convolution | Table | Norm | Recurrent
 
 
+def layers_made(layer: Weighted) -> int:
+    """How many layers with parameters of their own the training engine makes of it."""
+    if isinstance(layer, Norm):
+        return int(layer.affine)
+    # A recurrent layer is two linear ones: of what enters, and of the state.
+    return 2 * layer.layers if isinstance(layer, Recurrent) else 1
+
+
 def multiply_adds(layer: Weighted, arrived: Shape) -> int:
     """Multiplications of a forward pass of one record; what is linear in the values is ignored."""
     if isinstance(layer, Table | Norm):

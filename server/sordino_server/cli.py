@@ -1,11 +1,14 @@
 """`sordino server`: for the operator, on the server's host."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sordino_protocols.terminal import Output, show
+from sordino_protocols.terminal import Output, note, show
+
+if TYPE_CHECKING:
+    from sordino_server.runs import RunDirectory
 
 ConfigOption = Annotated[
     Path,
@@ -37,10 +40,33 @@ def runs(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TA
             "state": each.state().value,
             "submitter": each.manifest().job.submitter,
             "created": each.manifest().created,
+            "quarantine": _quarantine(each),
         }
         for each in Runs(load_config(config).runs_directory).all()
     ]
     show(rows, output=output)
+
+
+@server_app.command("release")
+def release(
+    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    reason: Annotated[str, typer.Option(help="Why its model may be used; kept in the run's log.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """End a run's quarantine: its model may be fetched and validated again.
+
+    An audit that found a violation put it there. Read that audit first: sordino audit show.
+    """
+    from getpass import getuser
+
+    from sordino_server.config import load_config
+    from sordino_server.quarantine import release_run
+    from sordino_server.runs import Runs
+
+    run_directory = Runs(load_config(config).runs_directory).get(run_id)
+    ended = release_run(run_directory, reason=reason, by=getuser())
+    note(f"run {run_id} is released; it was in quarantine by audit {ended.audit_hash}")
+    note(f"the audit said: {ended.reason}")
 
 
 @server_app.command("heads")
@@ -62,3 +88,15 @@ def heads(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.T
         ],
         output=output,
     )
+
+
+def _quarantine(run: "RunDirectory") -> str:
+    """Which audit quarantined a run; empty where none did."""
+    from sordino_protocols.errors import IntegrityError
+    from sordino_server.quarantine import quarantine_of
+
+    try:
+        lasting = quarantine_of(run)
+    except IntegrityError:
+        return "its record cannot be read"
+    return "" if lasting is None else f"audit {lasting.audit_hash[:12]}"

@@ -264,10 +264,10 @@ class Coordinator:
         )
         outcome = self._questions.ask(admitted.sites, request, Update, check=check)
         if plan.lanes:
-            # The audit reads all rounds in units of the plan's clipping norm.
-            unit = np.float32(clipping_norm / plan.clipping_norm)
-            vectors = {site: each.vector for site, each in outcome.answers.items()}
-            readings = {site: each[-plan.lanes :] / unit for site, each in vectors.items()}
+            readings = {
+                site: _lane_readings(each.vector, plan, clipping_norm)
+                for site, each in outcome.answers.items()
+            }
             self._run.save_readings(number, readings)
         release = aggregate(
             [each.vector.astype(np.float64) for each in outcome.answers.values()],
@@ -321,6 +321,12 @@ class Coordinator:
         seed = bytes.fromhex(self._signed.digest)
         weights = initial_weights(self._job.file.model, admitted.feature_count, seed=seed)
         return initial_state(weights, plan)
+
+
+def _lane_readings(update: Vector, plan: TrainingPlan, clipping_norm: float) -> Vector:
+    """[groups, lanes]: as if the round's clipping norm had been the plan's, for the audit."""
+    lanes = update[-plan.lane_coordinates :].reshape(plan.lane_groups, plan.lanes)
+    return lanes / np.float32(clipping_norm / plan.clipping_norm)
 
 
 def _epsilon_after(plan: TrainingPlan, number: int, job: Job) -> float:

@@ -17,9 +17,11 @@ import grpc
 from sordino_protocols.errors import (
     AuthenticationError,
     InputError,
+    IntegrityError,
     NotFoundError,
     PeerError,
     SordinoError,
+    ViolationError,
 )
 from sordino_protocols.gateway_pb2 import (
     Chunk,
@@ -39,6 +41,7 @@ from sordino_protocols.rounds import TERMINAL_RUN_STATES
 from sordino_protocols.signing import TrustStore, load_trust
 from sordino_server.brought_model import join_pieces, read_brought
 from sordino_server.config import ServerConfig
+from sordino_server.quarantine import artifact, check_no_quarantine, quarantine_of
 from sordino_server.queue import Queue
 from sordino_server.runs import QUOTES, STATEMENT, RunDirectory, Runs, last_state
 from sordino_server.superlink import SuperLink
@@ -110,7 +113,8 @@ class Gateway(GatewayServicer):
             _abort(context, InputError("a job that is not signed to be a validation has no model"))
         try:
             model = read_brought(join_pieces(part.content for part in parts), job)
-        except InputError as error:
+            check_no_quarantine(model, self._runs)
+        except (InputError, IntegrityError, ViolationError) as error:
             _abort(context, error)
         return self._queued(self._runs.create(signed, brought=model))
 
@@ -142,14 +146,15 @@ class Gateway(GatewayServicer):
         for name in (STATEMENT, QUOTES):
             if (run.path / name).exists():
                 facts[name.removesuffix(".json")] = json.loads(run.artifact(name))
+        facts |= _quarantine(run)
         reasons = [event["reason"] for event in run.events() if "reason" in event]
         return ShowReply(json=json.dumps(facts | ({"reason": reasons[-1]} if reasons else {})))
 
     def Fetch(self, request: FetchRequest, context: grpc.ServicerContext) -> Iterator[Chunk]:  # noqa: N802
         """Send a file that a run left."""
         try:
-            content = self._run(request.run_id, context).artifact(request.name)
-        except NotFoundError as error:
+            content = artifact(self._run(request.run_id, context), request.name)
+        except (NotFoundError, IntegrityError, ViolationError) as error:
             _abort(context, error)
         for start in range(0, len(content), _CHUNK_BYTES):
             yield Chunk(content=content[start : start + _CHUNK_BYTES])
@@ -216,6 +221,17 @@ def _follow(run: RunDirectory, context: grpc.ServicerContext) -> Iterator[WatchE
             time.sleep(_WATCH_SECONDS)
 
 
+def _quarantine(run: RunDirectory) -> dict[str, object]:
+    """What is told of a run's quarantine: nothing while there is none."""
+    try:
+        lasting = quarantine_of(run)
+    except IntegrityError as error:
+        return {"quarantine": {"reason": str(error)}}
+    if lasting is None:
+        return {}
+    return {"quarantine": lasting.model_dump(mode="json", exclude={"released"})}
+
+
 def _pem(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -229,6 +245,10 @@ def _abort(context: grpc.ServicerContext, error: SordinoError) -> NoReturn:
             code = grpc.StatusCode.NOT_FOUND
         case AuthenticationError():
             code = grpc.StatusCode.UNAUTHENTICATED
+        case ViolationError():
+            code = grpc.StatusCode.FAILED_PRECONDITION
+        case IntegrityError():
+            code = grpc.StatusCode.DATA_LOSS
         case _:
             code = grpc.StatusCode.INVALID_ARGUMENT
     context.abort(code, str(error))

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunState
+from sordino_server.audit_metrics import AUDIT_RELEASE_CLASSES, AuditCollector
 from sordino_server.runs import EVALUATION, LogEntry, RunDirectory, Runs, last_state
 from sordino_server.statement import EvaluationFacts
 from sordino_server.strategy import Rejection
@@ -33,6 +34,7 @@ RELEASE_CLASSES = {
     "sordino_round_participants": "public",
     "sordino_updates": "public",
     "sordino_eval_metric": "dp",
+    **AUDIT_RELEASE_CLASSES,
 }
 
 
@@ -47,6 +49,7 @@ def server_registry(superlink: SuperLink, runs: Runs) -> CollectorRegistry:
     )
     build.labels(version("sordino"), platform.python_version(), version("flwr"), "server").set(1)
     registry.register(ServerCollector(superlink, runs))
+    registry.register(AuditCollector(runs))
     return registry
 
 

@@ -37,8 +37,8 @@ class ServerState:
     """What the server carries from round to round; all of it is public.
 
     Attributes:
-        weights: flat model parameters, the threshold's under adaptive clipping, then one zero a
-            lane: what the next round starts from.
+        weights: flat model parameters, the threshold's under adaptive clipping, then a zero for
+            each of the lanes' coordinates: what the next round starts from.
         first_moment: the momentum's running step, or Adam's first moment; of the model alone.
         second_moment: Adam's second moment, else zeros; of the model alone.
         average: of the model's parameters over the rounds that count for it.
@@ -151,7 +151,8 @@ def _step(
             )
         case _:
             assert_never(optimizer)
-    weights = np.concatenate([model, _next_threshold(state, release, plan), np.zeros(plan.lanes)])
+    lanes = np.zeros(plan.lane_coordinates)
+    weights = np.concatenate([model, _next_threshold(state, release, plan), lanes])
     return replace(state, weights=weights, first_moment=first, second_moment=second)
 
 

@@ -165,7 +165,7 @@ class RunDirectory:
     # ------------------------------------------------------------------ rounds
 
     def save_readings(self, number: int, readings: Arrays) -> None:
-        """Keep what the sites' lanes read in a round, for the audit: site to float32 [lanes].
+        """Keep what the lanes read in a round, for the audit: site to float32 [groups, lanes].
 
         In units in which every round's clipping norm is the plan's.
         """

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from federation import Federation
 
-from sordino_audit.cli import AUDIT, HEADS, audit_app
+from sordino_audit.audit_runs import AUDIT, HEADS
+from sordino_audit.cli import audit_app
 from sordino_audit.heads import HeadMemory, SeenHead
 from sordino_protocols.certificate_facts import head_facts
 from sordino_protocols.errors import ExitCode
@@ -34,7 +35,7 @@ def audited(run: RunDirectory, *options: str) -> int:
     """The exit code; what eight lanes find is chance, so only 8 means anything here."""
 
     def command() -> int:
-        result = audit_app([str(run.path), *options], standalone_mode=False)
+        result = audit_app(["run", str(run.path), *options], standalone_mode=False)
         return result if isinstance(result, int) else 0
 
     return run_command(command)

@@ -68,6 +68,32 @@ def test_rates_on_a_guarantees_curve_show_its_epsilon(
         assert shown == pytest.approx(epsilon, abs=1e-6)
 
 
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(0.0, 0.1), st.floats(0.5, 1 - 1e-9))
+def test_one_error_less_never_lowers_a_bound(
+    alarms: int, misses: int, delta: float, confidence: float
+) -> None:
+    worse, fewer_alarms, fewer_misses = (
+        epsilon_lower_bound(Counts(fp, 200, fn, 200), delta=delta, confidence=confidence)
+        for fp, fn in ((alarms, misses), (max(alarms - 1, 0), misses), (alarms, max(misses - 1, 0)))
+    )
+    # Guesses that are wrong more often than right tell just as much: only better ones are ordered.
+    if alarms + misses <= 200:
+        assert worse <= fewer_alarms + 1e-9
+        assert worse <= fewer_misses + 1e-9
+    perfect = epsilon_lower_bound(Counts(0, 200, 0, 200), delta=delta, confidence=confidence)
+    assert 0 <= worse <= perfect
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    counts = Counts(1, 10, 1, 10)
+    with pytest.raises(ValueError, match="delta"):
+        epsilon_lower_bound(counts, delta=1.0, confidence=0.9)
+    with pytest.raises(ValueError, match="confidence"):
+        epsilon_lower_bound(counts, delta=0.0, confidence=1.0)
+    with pytest.raises(ValueError, match="confidence"):
+        gaussian.mu_lower_bound(counts, confidence=math.nan)
+
+
 def test_a_single_laplace_like_claim_is_exceeded_no_more_often_than_stated() -> None:
     """Worst case: rates exactly on the boundary of (1, 0)-DP."""
     rng, trials, error = np.random.default_rng(3), 4_000, 0.05

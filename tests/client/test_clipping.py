@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from sordino_client.training import clipping
+from sordino_client.training import rules
 from sordino_client.training.arithmetic import DOUBLE
 from sordino_client.training.clipping import (
     CANARY_EXCESS,
@@ -177,7 +177,7 @@ def test_a_canary_passes_through_the_same_clip_as_a_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without the clip a canary shows it: its lane reads the whole slope.
-    monkeypatch.setattr(clipping, "clip_scales", lambda squares, _bound: torch.ones_like(squares))
+    monkeypatch.setattr(rules, "clip_scales", lambda squares, _bound: torch.ones_like(squares))
     units = make_units(0, 3, (0,))
     total = clipped_sum(units, everyone(units), np.zeros(5), LOGISTIC, bound=1.0)
     assert total[-1] == CANARY_EXCESS

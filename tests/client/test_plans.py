@@ -86,11 +86,13 @@ def test_one_record_alone_contributes_no_more_than_the_bound(name: str) -> None:
     plan = replace(PLANS[name], sampling_rate=1.0)
     units = units_for(plan, 1)
     released = run(units, plan, MLP, noise=NoNoise()).vector
-    bound = contribution_bound(plan, len(released))
+    dimension = len(released) - plan.extra_coordinates
+    bound = contribution_bound(plan, dimension)
     # A squared error of nothing at all is zero.
     assert plan.loss == "squared" or released.any()
     assert np.linalg.norm(released) <= plan.clipping_norm
-    assert np.linalg.norm(released) <= bound + grid_step(plan, len(released)) * len(released) ** 0.5
+    reach = dimension + plan.thresholds
+    assert np.linalg.norm(released) <= bound + grid_step(plan, dimension) * reach**0.5
 
 
 def test_a_plan_and_data_of_different_units_are_refused() -> None:
@@ -128,7 +130,7 @@ def test_noise_and_canaries_follow_the_threshold(logarithm: float) -> None:
         train_round(units, weights, LOGISTIC, plan, expected_batch_size=20.0, noise=noise).vector
         for noise in sources
     )
-    assert exact[8 + 1] == contribution_bound(current, len(weights))
+    assert exact[8 + 1] == contribution_bound(current, 7)
     assert np.count_nonzero(exact) == 1
     assert_scale((np.stack(noisy) - exact) / current.noise_std, 1.0)
 

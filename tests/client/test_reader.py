@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from object_store import BUCKET, SECRET, object_server
 from one_site import DATASET, OneSite
 from postgres import Cluster
+from self_tested import provide_record
 from wards import csv_text, read, write_declaration, write_private
 
 from sordino_client.data.connectors import load_table
@@ -242,6 +243,7 @@ def site(tmp_path: Path) -> Iterator[OneSite]:
     text = (tmp_path / "site.toml").read_text()
     made_socket = Path("/tmp") / f"sordino-reader-{os.getpid()}.sock"  # noqa: S108 (short)
     (tmp_path / "site.toml").write_text(text.replace('"v.sock"', f'"{made_socket}"'))
+    provide_record(made.config)
     yield made
     made_socket.unlink(missing_ok=True)
 

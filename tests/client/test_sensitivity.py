@@ -125,7 +125,7 @@ def difference(
         for units in neighbours(name, how)
     )
     threshold = weights[network.dimension : network.dimension + plan.thresholds]
-    return float(np.linalg.norm(whole - less)), at_threshold(plan, threshold), size
+    return float(np.linalg.norm(whole - less)), at_threshold(plan, threshold), network.dimension
 
 
 COMBINATIONS = [
@@ -144,9 +144,10 @@ def test_one_unit_moves_a_step_by_at_most_the_clipping_norm(
 ) -> None:
     found = []
     for scale in (0.3, 10.0):
-        moved, plan, size = difference(name, how, rule, precision, scale)
+        moved, plan, dimension = difference(name, how, rule, precision, scale)
         # The noise is the same, so what differs are the rounded sums, and one more rounding.
-        assert moved <= plan.clipping_norm + grid_step(plan, size) * np.sqrt(size)
+        slack = grid_step(plan, dimension) * np.sqrt(dimension + plan.thresholds)
+        assert moved <= plan.clipping_norm + slack
         found.append(moved)
     assert max(found) > 0
 
@@ -162,9 +163,9 @@ def test_a_worst_case_unit_moves_it_by_the_clipping_norm(how: str, rule: Clippin
 
 def test_the_threshold_scales_norm_and_grid() -> None:
     rule = RULES["adaptive"]
-    _, plan, size = difference("logistic", "record", rule, "double", 0.3)
+    _, plan, dimension = difference("logistic", "record", rule, "double", 0.3)
     assert plan.clipping_norm == pytest.approx(PLAN.clipping_norm * np.exp(0.4))
-    assert grid_step(plan, size) >= grid_step(PLAN, size)
+    assert grid_step(plan, dimension) >= grid_step(PLAN, dimension)
     assert plan.event == replace(PLAN, clipping=rule).event
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from one_site import CANARY_NUMBER, NAME, OneSite, find_canary, round_plan
 from one_vault import WAIT_SECONDS, Vault, vault_site
+from self_tested import provide_record
 
 from sordino_client.data.loading import split_key
 from sordino_client.vault_client import VaultClient
@@ -59,6 +60,7 @@ def test_a_vault_answers_over_its_socket_and_ends_when_asked(vault: Vault) -> No
         status, metrics = client.status(), client.metrics()
     assert status is not None
     assert metrics is not None
+    assert "sordino_self_test_success 1.0" in metrics
     facts = json.loads(status)
     assert facts["site"] == NAME
     assert facts["datasets"]["heart"]["order_of_magnitude"] == 100
@@ -196,6 +198,7 @@ def test_a_deep_state_directory_costs_the_admin_socket_and_no_more(site: OneSite
     chosen = next(line for line in text.splitlines() if line.startswith("admin_socket"))
     deep = "/".join(["deep" * 10] * 3)
     file.write_text(text.replace(chosen, "").replace('state = "state"', f'state = "{deep}"'))
+    provide_record(site.config)
     running = Vault(site)
     try:
         running.ask(b"garbage")

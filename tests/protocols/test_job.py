@@ -143,6 +143,19 @@ def test_the_plan_is_a_function_of_the_canonical_bytes(
     assert elsewhere.plan.lanes == lanes
 
 
+def test_a_lane_has_a_coordinate_for_each_layer_with_weights() -> None:
+    deep = 'kind = "mlp"\nhidden = [8, 4]\nactivation = "tanh"'
+    text = TEXT.replace('kind = "logistic"', deep) + "[audit]\nlanes = 7\n"
+    job = Job(
+        version=2,
+        file=read_file(text),
+        training_noise_multiplier=3.25,
+        evaluation_noise_multiplier=7.5,
+    )
+    assert job.plan.require_training().lane_groups == 3
+    assert (job.plan.lanes, job.plan.extra_coordinates) == (7, 21)
+
+
 @pytest.mark.parametrize(
     "spell",
     [

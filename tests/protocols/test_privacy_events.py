@@ -344,6 +344,7 @@ def test_a_plans_price_is_read_off_what_parametrises_the_mechanism(unit: Privacy
         {"records_per_unit": 5},
         {"loss": "squared"},
         {"lanes": 9},
+        {"lane_groups": 3},
     ],
 )
 def test_what_does_not_change_the_mechanism_does_not_change_its_price(
@@ -358,6 +359,8 @@ def test_a_plan_counts_its_coordinates() -> None:
     assert (TRAINING.thresholds, TRAINING.extra_coordinates) == (0, 4)
     adaptive = replace(TRAINING, clipping=AdaptiveClipping(kind="adaptive"))
     assert (adaptive.thresholds, adaptive.extra_coordinates) == (1, 5)
+    layered = replace(adaptive, lane_groups=3)
+    assert (layered.lane_coordinates, layered.extra_coordinates) == (12, 13)
 
 
 @pytest.mark.parametrize(

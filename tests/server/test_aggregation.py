@@ -34,7 +34,7 @@ from sordino_server.aggregation import (
     sum_updates,
 )
 
-PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=2)
+PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=1, lane_groups=2)
 DELTA = replace(PLAN, update="delta")
 ADAPTIVE = AdaptiveClipping(kind="adaptive")
 RULES: tuple[ClippingRule, ...] = (
@@ -136,7 +136,7 @@ honest_plans = st.builds(
 @given(plan=honest_plans, records=st.integers(0, 300), threshold=st.sampled_from([-3.0, 0.0, 3.0]))
 def test_an_honest_update_passes(plan: TrainingPlan, records: int, threshold: float) -> None:
     # The worst case: every record has the same large gradient, and every lane a canary.
-    units = Units(np.ones((records, 3), np.float32), np.ones(records, np.float32), np.arange(2))
+    units = Units(np.ones((records, 3), np.float32), np.ones(records, np.float32), np.arange(1))
     weights = np.zeros(4 + plan.extra_coordinates)
     weights[4 : 4 + plan.thresholds] = threshold
     expected = plan.sampling_rate * 100

@@ -5,8 +5,17 @@ import pytest
 from federation import JOB, Federation, make_job
 from unruly import CrashError, dying_at, held, requests, restarting, rounds_of, spent
 
-from sordino_protocols.messages import Admit, Evaluate, Message, RoundPlan, Settle
+from sordino_protocols.messages import (
+    Admit,
+    Evaluate,
+    Message,
+    RoundPlan,
+    Settle,
+    Update,
+    Vector,
+)
 from sordino_protocols.rounds import RunState
+from sordino_protocols.wire import open_sealed
 from sordino_server.runs import STATEMENT, RunDirectory
 from sordino_server.statement import Statement
 
@@ -63,14 +72,27 @@ def test_only_the_sites_that_the_job_names_are_asked(federation: Federation) -> 
     assert federation.sites["b"].requests == []
 
 
-def test_lanes_of_every_round_are_kept_for_the_audit(federation: Federation) -> None:
-    run = federation.submit()
+def test_lanes_of_every_round_and_group_are_kept_for_the_audit(federation: Federation) -> None:
+    two_layers = 'kind = "mlp"\nhidden = [3]\nactivation = "tanh"'
+    run = federation.submit(make_job(JOB.replace('kind = "logistic"', two_layers)))
     federation.coordinator(run).execute()
+    assert run.job().plan.require_training().lane_groups == 2
     readings = list(run.readings())
     assert len(readings) == 3
-    assert {site: lanes.shape for site, lanes in readings[0].items()} == dict.fromkeys(
-        ("a", "b", "c"), (8,)
-    )
+    for number, sites in enumerate(readings, start=1):
+        assert set(sites) == {"a", "b", "c"}
+        for site, lanes in sites.items():
+            released = update_of(federation, site, run, number)
+            assert np.array_equal(lanes, released[-16:].reshape(2, 8))
+
+
+def update_of(federation: Federation, site: str, run: RunDirectory, number: int) -> Vector:
+    """What a site released in a round."""
+    release = federation.sites[site].outbox.get(run.run_id, f"round-{number}")
+    assert release is not None
+    update = open_sealed(release.envelope, federation.trusted_sites).message
+    assert isinstance(update, Update)
+    return update.vector
 
 
 # ------------------------------------------------------------------ a server that dies

@@ -90,8 +90,8 @@ def adaptation(run: RunDirectory) -> float:
     """By what factor an adaptive norm was moved in the end."""
     state = run.checkpoint()
     assert state is not None
-    lanes = run.job().plan.lanes
-    return float(np.exp(state.weights[-lanes - 1]))
+    extra = run.job().plan.extra_coordinates
+    return float(np.exp(state.weights[-extra]))
 
 
 @pytest.mark.parametrize("kind", ["adaptive", "delta"])

@@ -17,6 +17,7 @@ from sordino_deploy import pki
 from sordino_protocols.errors import (
     AuthenticationError,
     InputError,
+    IntegrityError,
     NotFoundError,
     UnreachableError,
 )
@@ -252,7 +253,9 @@ def test_a_run_that_cannot_be_read_is_an_error_and_not_a_crash(
     run = desk.host.runs.get(connection.submit(make_job()))
     (run.path / "manifest.json").write_bytes(b"{")
     code = code_of(lambda: stub.Show(ShowRequest(run_id=run.run_id)))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert code is grpc.StatusCode.DATA_LOSS
+    with pytest.raises(IntegrityError, match="manifest"):
+        connection.show(run.run_id)
 
 
 def test_says_why_a_run_failed(desk: Desk, connection: Connection) -> None:

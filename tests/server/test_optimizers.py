@@ -29,7 +29,7 @@ from sordino_server.aggregation import (
 from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
 from sordino_server.runs import RunDirectory
 
-PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=2)
+PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=1, lane_groups=2)
 BARE = replace(PLAN, lanes=0)
 RULE = AdaptiveClipping(kind="adaptive", quantile=0.8, learning_rate=0.3, share=0.2)
 ADAPTIVE = replace(PLAN, clipping=RULE)

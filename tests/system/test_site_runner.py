@@ -13,6 +13,14 @@ from pathlib import Path
 import pytest
 
 from sordino.demo_data import hospitals
+from sordino_client.config import load_config
+from sordino_client.self_test_record import (
+    SelfTestRecord,
+    fingerprint,
+    is_tested,
+    record_path,
+    write_record,
+)
 from sordino_deploy.local import LocalFederation
 
 pytestmark = pytest.mark.system
@@ -68,6 +76,9 @@ def test_a_vault_that_dies_comes_back_and_both_end_when_told(tmp_path: Path) -> 
     ) as runner:
         try:
             until(lambda: status(config) is not None)
+            # Nobody had tested the code at this site: that came first.
+            assert is_tested(load_config(config))
+            assert (config.parent / "state" / "logs" / "self-test.log").exists()
             [first] = vaults(config)
             os.kill(first, signal.SIGKILL)
             until(lambda: status(config) is not None and vaults(config) not in ([], [first]))
@@ -79,6 +90,26 @@ def test_a_vault_that_dies_comes_back_and_both_end_when_told(tmp_path: Path) -> 
             assert runner.wait(WAIT_SECONDS) == 128 + signal.SIGTERM
     assert [line for _, line in command_lines() if str(config) in line] == []
     federation.close()
+
+
+def test_code_that_failed_its_self_test_is_not_run(tmp_path: Path) -> None:
+    data = hospitals(tmp_path / "data")
+    federation = LocalFederation(tmp_path / "federation", data.sites[:1])
+    federation.prepare()
+    site = federation.layout.site_config("cleveland")
+    outcome = SelfTestRecord(fingerprint(site.training), ("empty batch",), "2026-01-02", 1.0)
+    write_record(record_path(site), outcome)
+    done = subprocess.run(
+        [str(SORDINO), "site", "run", "--config", str(site.directory / "site.toml")],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    federation.close()
+    assert done.returncode == 9
+    assert "empty batch" in done.stderr
+    assert not (site.site.state / "logs" / "vault.log").exists()
 
 
 def test_without_a_vault_the_status_says_how_to_start_one(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """A made-up but plausible result of a run, its audit a real one of simulated readings."""
 
+import datetime as dt
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from sordino.result import EventEntry, Quality, RoundEntry, RunResult, SiteSection
 from sordino_audit.lanes import LaneAudit, LaneReadings, audit_lanes
-from sordino_audit.report import document
+from sordino_audit.occasion import Occasion
+from sordino_audit.report import run_document
 from sordino_protocols.plan import TrainingPlan
 from sordino_protocols.privacy import Guarantee
 
 ROUNDS = 30
+OCCASION = Occasion(dt.datetime(2026, 11, 22, tzinfo=dt.UTC), seconds=1.5)
 SITES = ("Cleveland", "Budapest", "Zürich", "Long Beach")
 
 
@@ -62,7 +66,7 @@ def plausible_run(*, noise_ratio: float = 1.0) -> RunResult:
             )
             for number, epsilon in enumerate(spent, start=1)
         ],
-        audit=document(_audit(noise_ratio), run_id="7f3a-19c2"),
+        audit=run_document(_audit(noise_ratio), run_id="7f3a-19c2", occasion=OCCASION),
         seconds={"setup": 9.4, "rounds": 14.8, "first_model": 24.2, "total": 31.0},
     )
 
@@ -93,6 +97,7 @@ def _alone(index: int) -> Quality:
     return {"accuracy": 0.70 + 0.03 * index, "auc": 0.76 + 0.028 * index}
 
 
+@cache
 def _audit(noise_ratio: float) -> LaneAudit:
     rng = np.random.default_rng(40)
     plan = TrainingPlan(1.0, 5.6, 1.0, ROUNDS, 1, 0.1, 500)
@@ -100,7 +105,7 @@ def _audit(noise_ratio: float) -> LaneAudit:
     for name in SITES:
         inserted = rng.random(plan.lanes) < 0.5
         noise = rng.normal(0, plan.noise_multiplier * noise_ratio, (ROUNDS, plan.lanes))
-        observations.append(LaneReadings(name, noise + inserted, inserted))
+        observations.append(LaneReadings(name, (noise + inserted)[:, None], inserted))
     return audit_lanes(observations, plan, claim=Guarantee(4.0, 1e-4), confidence=0.95)
 
 

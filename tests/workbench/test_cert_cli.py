@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from plausible_run import plausible_run
 
 from sordino.cert_cli import cert_app
-from sordino_audit.report import canonical_hash, to_json
+from sordino_audit.sealing import sealed, to_json
 from sordino_protocols.certificate import Certificate, read_certificate, schema_json
 from sordino_protocols.files import write_secret
 from sordino_protocols.signing import Signer, public_line
@@ -178,10 +178,8 @@ def _key_file(folder: Path, signer: Signer) -> Path:
 
 
 def _audit(folder: Path, *, run_id: str = RUN_ID) -> Path:
-    document = plausible_run()["audit"]
-    document["run_id"] = run_id
-    document["delta"] = 1e-5
-    document["hash"] = canonical_hash(document)
+    changed = {"run_id": run_id, "delta": 1e-5}
+    document = sealed(plausible_run()["audit"].model_copy(update=changed))
     path = folder / "audit.json"
     path.write_text(to_json(document))
     return path
@@ -192,7 +190,7 @@ def test_an_auditor_attaches_an_audit(folder: Path, say: Callable[..., Said]) ->
     code, _, err = say("attach", path, _audit(folder), "--key", _key_file(folder, AUDITOR))
     assert (code, err) == (0, "")
     attached = read_certificate(path.read_bytes())
-    assert attached.audits[0].summary.verdict == plausible_run()["audit"]["verdict"]
+    assert attached.audits[0].summary.verdict == plausible_run()["audit"].verdict
     assert say("verify", *everything(folder))[0] == 0
 
 

@@ -7,7 +7,7 @@ from certified import RUN_ID, SERVER, SITE_KEYS, SUBMITTER, made
 from plausible_run import plausible_run
 
 from sordino.demo_certificate import publish_certificate
-from sordino_audit.report import canonical_hash
+from sordino_audit.sealing import sealed
 from sordino_deploy.local import Layout
 from sordino_protocols.certificate import read_certificate
 from sordino_protocols.errors import IntegrityError
@@ -38,9 +38,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_publishes_file_and_page_that_hold(layout: Layout, run: RunDirectory) -> None:
-    audit = plausible_run()["audit"]
-    audit["run_id"], audit["delta"] = RUN_ID, 1e-5
-    audit["hash"] = canonical_hash(audit)
+    changed = {"run_id": RUN_ID, "delta": 1e-5}
+    audit = sealed(plausible_run()["audit"].model_copy(update=changed))
     published = publish_certificate(layout, run, audit)
     assert published.verification.problems == ()
     assert published.verification.notes == ()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from plausible_run import plausible_run
 
-from sordino.page import promise, render, write
+from sordino.page import render, write
 from sordino.result import EvaluationSection, Quality, RunResult
 from sordino_protocols.plan import LossName
 from sordino_protocols.scorecard import Figure
@@ -94,8 +94,8 @@ def test_is_small(html: str) -> None:
 def test_shows_the_figures_of_the_result(html: str, result: RunResult) -> None:
     assert "81.2%" in html
     assert "0.886" in html
-    assert f"{result['audit']['lower_bound']:.2f}" in html
-    assert result["audit"]["hash"] in html
+    assert f"{result['audit'].lower_bound:.2f}" in html
+    assert result["audit"].hash in html
     for site in result["sites"]:
         assert site["name"] in html
 
@@ -180,13 +180,10 @@ def test_says_so_when_the_promise_was_broken() -> None:
     assert 'class="verdict violation"' in html
 
 
-@pytest.mark.parametrize(
-    ("epsilon", "expected"), [(1.0, "at most 3 in 100"), (4.0, "at most 55 in 100")]
-)
-def test_the_promise_is_the_best_attack_that_the_guarantee_allows(
-    epsilon: float, expected: str
-) -> None:
-    assert expected in promise(epsilon, 1e-5)
+def test_leads_to_the_audits_own_page(result: RunResult, html: str) -> None:
+    assert "the audit's own page" not in html
+    linked = render({**result, "audit_page": "audit.html"})
+    assert _check(linked).references.count("audit.html") == 1
 
 
 def test_writes_a_file(result: RunResult, html: str, tmp_path: Path) -> None:

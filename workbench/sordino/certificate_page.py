@@ -7,10 +7,9 @@ file is the proof, and the page only its reading.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jinja2
-
 from sordino.figure_words import headline_of, title_of, value_of
-from sordino.number_words import percent_at_most, power_of_ten
+from sordino.number_words import percent_at_most
+from sordino_audit.pages import page_environment
 from sordino_protocols.certificate import Certificate
 from sordino_protocols.certificate_check import Verification
 from sordino_protocols.certificate_facts import IntervalFacts, ReleaseFacts, SiteClaims
@@ -45,15 +44,8 @@ def render(certificate: Certificate, verification: Verification) -> str:
         certificate: any that could be read; also one that does not hold, and the page says so.
         verification: what was found of it.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sordino", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("sordino")
     environment.filters["at_most"] = percent_at_most
-    environment.filters["power"] = power_of_ten
     environment.filters["fingerprint"] = _fingerprint
     table = certificate.composition.table
     return environment.get_template(_TEMPLATE).render(

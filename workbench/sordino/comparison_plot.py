@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from sordino.figure_words import is_error, title_of, value_of
-from sordino.plots import ACCENT, GRID, MUTED, WARM, new_drawing
 from sordino.result import Quality, RunResult
+from sordino_audit.drawing import ACCENT, GRID, MUTED, WARM, new_drawing
 from sordino_protocols.scorecard import Figure
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from sordino.profile import Profile
 from sordino_protocols.errors import (
     AuthenticationError,
     InputError,
+    IntegrityError,
     NotFoundError,
     SordinoError,
     UnreachableError,
+    ViolationError,
 )
 from sordino_protocols.gateway_pb2 import (
     FetchRequest,
@@ -88,6 +90,7 @@ class Connection:
 
         Raises:
             InputError: the server refuses it: the model is not the one that the job names.
+            ViolationError: it is the model of a run in quarantine.
         """
         request = self._signed(job, job.purpose)
         content = write_model(model, job_digest=job.digest(), run_id="")
@@ -132,7 +135,12 @@ class Connection:
         return _object(reply.json)
 
     def fetch(self, run_id: str, name: str) -> bytes:
-        """A file that a run left: "model.safetensors" or "statement.json"."""
+        """A file that a run left: "model.safetensors" or "statement.json".
+
+        Raises:
+            NotFoundError: there is no such file.
+            ViolationError: the run is in quarantine, and the file is withheld.
+        """
         request = FetchRequest(run_id=run_id, name=name)
         return self._call(
             lambda: b"".join(
@@ -165,6 +173,10 @@ class Connection:
                 return AuthenticationError(str(details))
             case grpc.StatusCode.INVALID_ARGUMENT:
                 return InputError(str(details))
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return ViolationError(str(details))
+            case grpc.StatusCode.DATA_LOSS:
+                return IntegrityError(str(details))
             case _:
                 return UnreachableError(
                     f"the server at {self._gateway} did not answer: {code.name}"

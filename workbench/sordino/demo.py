@@ -5,7 +5,6 @@ a link (network, no records). The demo plays all the people: it makes the keys, 
 data scientist, audits the run, and shows what came out.
 """
 
-import json
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from sordino.figure_words import in_words
 from sordino.finished import FinishedRun
 from sordino.profile import load_profile
 from sordino.progress import follow
-from sordino.result import DemoResult, RoundEntry, RunResult
+from sordino.result import DemoResult, RoundEntry, RunResult, result_json
 from sordino_deploy.local import Layout, LocalFederation
 from sordino_deploy.processes import Supervisor
 from sordino_protocols.errors import SordinoError
@@ -82,7 +81,7 @@ def run_demo(options: DemoOptions, *, started: float) -> DemoResult:
 
         certificate = publish_certificate(federation.layout, finished.run, result["audit"])
         if options.as_json:
-            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.write(result_json(result) + "\n")
         else:
             _tell(federation, result, certificate)
         if options.keep:
@@ -135,10 +134,14 @@ def _round(event: Json) -> RoundEntry:
 
 def _write(layout: Layout, result: DemoResult, data: DemoData) -> None:
     (layout.scientist / "job.toml").write_text(data.job_text, encoding="utf-8")
-    write_whole(Path(result["files"]["audit"]), json.dumps(result["audit"]).encode())
-    write_whole(layout.root / "result.json", json.dumps(result, indent=2).encode())
     from sordino.page import render  # noqa: PLC0415  # brings matplotlib
+    from sordino_audit import report_page  # noqa: PLC0415
+    from sordino_audit.sealing import to_json  # noqa: PLC0415
 
+    audit = result["audit"]
+    write_whole(Path(result["files"]["audit"]), to_json(audit).encode())
+    write_whole(Path(result["files"]["audit_page"]), report_page.render(audit).encode())
+    write_whole(layout.root / "result.json", result_json(result, indent=2).encode())
     statement = Statement.model_validate_json(Path(result["files"]["statement"]).read_bytes())
     page = render(result, scores=statement.evaluation)
     write_whole(Path(result["report"]), page.encode())
@@ -170,21 +173,18 @@ def _tell(
     sys.stdout.write(
         f"\nA real federation sees its noisy evaluation only: {in_words(evaluation['figures'])}\n"
     )
-    from sordino_audit.report import plain_verdict  # noqa: PLC0415  # brings scipy
+    from sordino_audit.audit_words import bound_in_words  # noqa: PLC0415  # brings scipy
 
     audit = result["audit"]
     sys.stdout.write(
-        f"\nThe audit: {audit['verdict']}. {plain_verdict(audit)}\n"
-        f"  lower bound on epsilon {audit['lower_bound']:.3f} at {audit['confidence']:.0%}"
-        f" confidence; claimed {audit['claimed']:g}\n"
-        f"  it would have found {audit['detectable']:.1%} too little noise"
-        f" with probability {audit['detectable_checks']['power']:g}\n"
+        f"\nThe audit: {audit.verdict.value}. {audit.sentence}\n  {bound_in_words(audit)}\n"
     )
     command = "sordino" if shutil.which("sordino") else sys.argv[0]
     first = federation.layout.site(federation.sites[0].name)
     profile = federation.submitter_profile
     sys.stdout.write(
         f"\nThe page:   {result['report']}\n"
+        f"The audit:  {result['files']['audit_page']}\n"
         f"The certificate: {certificate.page}\n"
         f"The model:  {result['files']['model']}\n"
         f"The files:  {federation.layout.root}\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sordino.certificate_page import render
 from sordino_audit.audit_document import AuditDocument
-from sordino_audit.report import to_json
+from sordino_audit.sealing import to_json
 from sordino_audit.summary import read_summary
 from sordino_deploy.local import Layout
 from sordino_protocols.certificate import attach, read_certificate

@@ -14,8 +14,7 @@ from sordino.baselines import SiteRecords
 from sordino.demo_comparison import compare, quality_of
 from sordino.finished import FinishedRun
 from sordino.result import DemoResult, EvaluationSection, EventEntry, JobSection, SiteSection
-from sordino_audit.finished_run import audit_run
-from sordino_audit.report import document
+from sordino_audit.audit_runs import AUDIT, audited
 from sordino_client.data.connectors import load_table
 from sordino_client.data.declaration import DatasetFile, read_dataset
 from sordino_client.data.loading import split_key
@@ -29,6 +28,9 @@ from sordino_protocols.privacy import Mechanism, event_from_json, mechanism
 from sordino_protocols.schema import Schema
 from sordino_server.runs import CERTIFICATE, STATEMENT, RunDirectory
 from sordino_server.statement import EvaluationFacts, ReceiptFacts, Statement
+
+AUDIT_PAGE = "audit.html"
+"""The audit's own page, beside the run's."""
 
 _CONFIDENCE = 0.95
 _DESCRIPTIONS: Mapping[Mechanism, str] = {
@@ -55,7 +57,7 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
     statement = run.read(STATEMENT, Statement)
     declared = declared_sites(layout)
     schema = next(iter(declared.values())).public
-    audit = document(audit_run(run, confidence=_CONFIDENCE), run_id=run.run_id)
+    audit = audited(run, confidence=_CONFIDENCE)
     records = {
         name: replace(_records(layout, name, each), scaling=run.scaling())
         for name, each in declared.items()
@@ -71,6 +73,7 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
         baselines=compare(records, job, schema, noise=SecureNoise()),
         training=finished.rounds,
         audit=audit,
+        audit_page=AUDIT_PAGE,
         seconds={
             "setup": round(finished.setup_seconds, 2),
             "rounds": round(finished.rounds_seconds, 2),
@@ -81,7 +84,8 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
         files={
             "model": str(run.path / "model.safetensors"),
             "statement": str(run.path / "statement.json"),
-            "audit": str(run.path / "audit.json"),
+            "audit": str(run.path / AUDIT),
+            "audit_page": str(layout.root / AUDIT_PAGE),
             "certificate": str(layout.root / CERTIFICATE),
             "job": str(layout.scientist / "job.toml"),
             "profile": str(layout.scientist / "profile.toml"),

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 from markupsafe import Markup
 
-from sordino.plots import GRID, MUTED, WARM, new_drawing
 from sordino.result import EvaluationSection
+from sordino_audit.drawing import GRID, MUTED, WARM, new_drawing
 from sordino_protocols.scorecard import LARGEST_ERROR
 
 if TYPE_CHECKING:

@@ -117,7 +117,10 @@ def fetch(
     profile: ProfileOption = None,
     to: Annotated[Path, typer.Option(help="Directory for the files.")] = Path(),
 ) -> None:
-    """Fetch the model, the statement and the certificate of a finished run."""
+    """Fetch the model, the statement and the certificate of a finished run.
+
+    Exit code 9: an audit found a violation, and the run is in quarantine.
+    """
     with _connected(profile) as connection:
         for name in ("model.safetensors", "statement.json", "certificate.json"):
             content = connection.fetch(run_id, name)

@@ -5,6 +5,7 @@ Everything here may leave the machine, with one exception that is named as such:
 No real federation has them; a demo on public data does.
 """
 
+import json
 from typing import NotRequired, TypedDict
 
 from sordino_audit.audit_document import AuditDocument
@@ -126,7 +127,10 @@ class SecondsSection(TypedDict):
 
 
 class RunResult(TypedDict):
-    """The result of one run of the demo."""
+    """The result of one run of the demo.
+
+    `audit_page` is where the audit's own page lies, seen from the run's page.
+    """
 
     run_id: str
     job: JobSection
@@ -137,6 +141,7 @@ class RunResult(TypedDict):
     baselines: BaselineSection
     training: list[RoundEntry]
     audit: AuditDocument
+    audit_page: NotRequired[str]
     seconds: SecondsSection
 
 
@@ -151,3 +156,8 @@ class DemoResult(RunResult):
     auc: NotRequired[float]
     report: str
     files: dict[str, str]
+
+
+def result_json(result: RunResult, *, indent: int | None = None) -> str:
+    """A result as JSON, its audit as the audit's own document has it."""
+    return json.dumps({**result, "audit": result["audit"].model_dump(mode="json")}, indent=indent)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from sordino.plots import ACCENT, GRID, MUTED, WARM, new_drawing
+from sordino_audit.drawing import ACCENT, GRID, MUTED, WARM, new_drawing
 from sordino_protocols.errors import InputError
 from sordino_server.statement import EvaluationFacts
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from sordino_audit.bounds.ranges import require_confidence, require_delta
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -79,7 +81,12 @@ def epsilon_lower_bound(counts: Counts, *, delta: float, confidence: float) -> f
     If what ran is (epsilon, delta)-DP, the bound exceeds epsilon with probability at most
     `1 - confidence`. Convention of Tramer et al. 2022 (sec. 3): two one-sided Clopper-Pearson
     limits, each at half the error.
+
+    Raises:
+        ValueError: delta outside [0, 1) or confidence outside (0, 1).
     """
+    require_delta(delta)
+    require_confidence(confidence)
     false_positive_rate, false_negative_rate = error_limits(counts, 1 - confidence)
     return epsilon_from_rates(false_positive_rate, false_negative_rate, delta)
 

@@ -13,6 +13,19 @@ from scipy import optimize
 from scipy.special import log_ndtr, ndtr, ndtri
 
 from sordino_audit.bounds.clopper_pearson import Counts, error_limits
+from sordino_audit.bounds.ranges import require_confidence
+
+
+def upper_tail(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability that a standard Gaussian exceeds each value."""
+    tails: NDArray[np.float64] = ndtr(-values)
+    return tails
+
+
+def upper_quantile(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The value that a standard Gaussian exceeds with each probability: inverts `upper_tail`."""
+    values: NDArray[np.float64] = -ndtri(rates)
+    return values
 
 
 def trade_off(mu: float, false_positive_rates: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -31,7 +44,11 @@ def mu_lower_bound(counts: Counts, *, confidence: float) -> float:
     """A bound that the true mu is at least, with the given confidence, if there is a true mu.
 
     The error limits hold together with the stated confidence, and the trade-off falls in mu.
+
+    Raises:
+        ValueError: confidence outside (0, 1).
     """
+    require_confidence(confidence)
     false_positive_rate, false_negative_rate = error_limits(counts, 1 - confidence)
     return mu_from_rates(false_positive_rate, false_negative_rate)
 

@@ -23,10 +23,10 @@ from sordino_client.training.contributions import Contribution, Scales
 from sordino_client.training.grouping import Grouping, check_places, group_rows, with_places
 from sordino_client.training.losses import loss_of
 from sordino_client.training.network import Network
-from sordino_client.training.rules import Clip, amplification, clip, clip_scales, threshold_sum
+from sordino_client.training.rules import Clip, amplification, clip, threshold_sum
 from sordino_client.training.sampling import Indices
 from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, gather, scaled
-from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule
+from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule, PerLayerClipping
 from sordino_protocols.models import FloatVector, ModelSpec
 from sordino_protocols.networks import build
 from sordino_protocols.plan import LossName
@@ -42,7 +42,7 @@ __all__ = [
     "predict",
 ]
 
-# A canary's gradient over the bound: far above it, so that a canary is always clipped.
+# Each coordinate of a canary's gradient over the bound: a canary is always clipped, by every rule.
 CANARY_EXCESS = 1024.0
 
 
@@ -91,47 +91,51 @@ def clipped_sum(
     bound: float,
     rule: ClippingRule = FLAT,
     drawn: Draw = ALL_AS_THEY_ARE,
+    lane_groups: int = 1,
 ) -> FloatVector:
     """The sum over `batch` of each unit's gradient, clipped to the L2 norm `bound`.
 
     A record's gradient is that of its loss, an entity's the sum of those of its rows that were
-    drawn; a canary's is `CANARY_EXCESS * bound` on its lane, clipped flatly by every rule. Model,
-    threshold and lanes are clipped together. A unit whose gradient has no finite norm contributes
-    exactly zero.
+    drawn. A canary's is `CANARY_EXCESS * bound` on each coordinate of its lane, one a group, and
+    is clipped like a record's with as many layers as there are groups: layer by layer under that
+    rule, flatly under every other. So it adds `bound / sqrt(lane_groups)` to each of them, and
+    nothing to the model or the threshold. Model, threshold and lanes are clipped together. A unit
+    whose gradient has no finite norm contributes exactly zero.
 
     Args:
         units: records or entities, and canaries.
         batch: indices of the units to sum over; an index counts as often as it occurs. In single
-            precision the order must be uniformly random (`sampling.shuffled`).
-        weights: flat model parameters, then the threshold's under adaptive clipping, then one
-            weight a lane.
+            precision the order of those with records must be uniformly random
+            (`sampling.shuffled`).
+        weights: flat model parameters, then the threshold's under adaptive clipping, then the
+            lanes', group by group.
         model: a job's model, or an admitted network.
         bound: the largest L2 norm of a contribution, and of the difference that one unit more
             makes to the sum, up to float64 rounding of a factor 1 + 2^-20.
         rule: how a gradient is brought to the bound.
         drawn: rows and views of the units in `batch` that are no canaries, in their order.
+        lane_groups: coordinates of one lane.
 
     Returns:
         A vector as long as `weights`.
 
     Raises:
-        ValueError: `weights` is shorter than the model, a canary's lane is not in it, or no rows
-            were drawn of entities.
+        ValueError: `weights` is shorter than the model, what is behind it is no whole number of
+            lanes, a canary's lane is not in it, or no rows were drawn of entities.
     """
     if (units.entities is None) != (drawn.rows is None):
         raise ValueError("rows are drawn where units are entities, and only there")
     network = network_for(model, units.features.shape[1])
     extra = 1 if isinstance(rule, AdaptiveClipping) else 0
-    _check_lanes(units, weights, network.dimension + extra)
+    _check_lanes(units, weights, network.dimension + extra, lane_groups)
     chosen = batch[batch < units.with_records]
     canaries = batch[batch >= units.with_records] - units.with_records
     total = np.zeros(len(weights))
     with network.holding(weights[: network.dimension]), torch.no_grad():
         _add_records(units, chosen, drawn, network, total, bound=bound, rule=rule)
     if len(units.canary_lanes):
-        slope = torch.tensor(CANARY_EXCESS * bound, dtype=torch.float64)
-        reading = float(clip_scales(slope.square(), bound) * slope)
-        np.add.at(total[network.dimension + extra :], units.canary_lanes[canaries], reading)
+        lanes = total[network.dimension + extra :].reshape(lane_groups, -1)
+        _add_canaries(lanes, units.canary_lanes[canaries], bound=bound, rule=rule)
     return total
 
 
@@ -204,11 +208,26 @@ def _check_length(weights: FloatVector, dimension: int) -> None:
         raise ValueError(f"weights have shape {weights.shape}; the model alone needs {dimension}")
 
 
-def _check_lanes(units: Units, weights: FloatVector, before: int) -> None:
+def _check_lanes(units: Units, weights: FloatVector, before: int, groups: int) -> None:
     _check_length(weights, before)
-    lanes = len(weights) - before
-    if len(units.canary_lanes) and np.any((units.canary_lanes < 0) | (units.canary_lanes >= lanes)):
+    lanes, left = divmod(len(weights) - before, groups)
+    if left:
+        raise ValueError(f"{len(weights) - before} coordinates are no lanes of {groups} each")
+    used = units.canary_lanes
+    if len(used) and (used.min() < 0 or used.max() >= lanes):
         raise ValueError(f"a canary's lane is outside the {lanes} lanes behind the model")
+
+
+def _add_canaries(total: FloatVector, lanes: Indices, *, bound: float, rule: ClippingRule) -> None:
+    """Add the clipped gradients of a canary on each of `lanes` to `total`, [groups, all lanes]."""
+    slope = CANARY_EXCESS * bound
+    # One unit's norms, [groups, 1]: all canaries have them.
+    squared_norms = torch.full((len(total), 1), slope**2, dtype=torch.float64)
+    # A canary stands for a record with a large gradient: it says nothing about the threshold.
+    layered = rule if isinstance(rule, PerLayerClipping) else FLAT
+    readings = slope * clip(squared_norms, layered, bound=bound).factors.numpy()
+    for group, reading in zip(total, readings[:, 0], strict=True):
+        np.add.at(group, lanes, reading)
 
 
 def _add_records(

@@ -26,9 +26,10 @@ from sordino_protocols.scaling import Scaling
 class Units:
     """The privacy units of one site: records or entities first, then canaries. All secret.
 
-    A canary is a unit whose loss is linear in the weight of its own lane and reads nothing else.
+    A canary is a unit whose loss is linear in the weights of its own lane and reads nothing else.
     Lanes are coordinates behind the model's own that no logit reads, so a canary has a huge
-    gradient on one lane and exactly none on the model.
+    gradient on one lane and exactly none on the model. A lane has one coordinate for each layer
+    of the model that has parameters, so a canary's gradient has as many layers as a record's.
 
     Attributes:
         features: [records, ...], encoded, perhaps mapped from a file; whole numbers where the
