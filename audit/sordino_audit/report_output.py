@@ -30,7 +30,7 @@ SiteOption = Annotated[Path | None, typer.Option("--site", help="The site's site
 
 
 def write_page(document: "AuditDocument", path: Path | None) -> None:
-    """Write the page, where one is wanted.
+    """Write the page, where one is wanted; of a site's own audit, for its owner alone (0600).
 
     Raises:
         InputError: the file cannot be written.
@@ -38,9 +38,14 @@ def write_page(document: "AuditDocument", path: Path | None) -> None:
     if path is None:
         return
     from sordino_audit.report_page import render  # noqa: PLC0415  # brings matplotlib
+    from sordino_client.outbox import write_durably  # noqa: PLC0415
 
+    page = render(document)
     try:
-        path.write_text(render(document), encoding="utf-8")
+        if document.kind == "site":
+            write_durably(path, page.encode())
+        else:
+            path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
     note(f"page: {path}")

@@ -166,6 +166,7 @@ def test_a_site_audits_its_own_run_and_keeps_the_report(
     assert (document.kind, document.run_id) == ("site", run.run_id)
     assert filed.path.parent == federation.sites["a"].directory / "audits"
     assert stat.S_IMODE(filed.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
     names = [each.name for each in document.measurements]
     assert names[:3] == ["noise in the lanes", "weight of a canary", "sampling rate"]
     assert "This page is for the site alone" in page.read_text(encoding="utf-8")
