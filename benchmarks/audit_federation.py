@@ -245,7 +245,7 @@ def _models(scale: Scale) -> dict[int, list[ExactMetrics]]:
     """Exact metrics of models that were trained with lanes and without, by number of lanes."""
     sites, noise = _sites(), SecureNoise()
     jobs = {lanes: _job(scale, lanes=lanes) for lanes in (LANES, 0)}
-    spec = jobs[0].file.model
+    spec = jobs[0].file.require_model()
     found: dict[int, list[ExactMetrics]] = {lanes: [] for lanes in jobs}
     for _ in range(scale.repeats):
         for lanes, job in jobs.items():
@@ -269,7 +269,7 @@ def _sites() -> dict[str, SiteRecords]:
 
 def _federate(sites: Mapping[str, SiteRecords], job: Job, noise: SecureNoise) -> FloatVector:
     """A run of the engine and the server's sums, with fresh coins for every site's canaries."""
-    plan, spec = job.plan.require_training(), job.file.model
+    plan, spec = job.plan.require_training(), job.file.require_model()
     feature_count = next(iter(sites.values())).train.features.shape[1]
     seed = bytes.fromhex(job.digest())
     # The same start for both jobs, whose digests differ.

@@ -301,7 +301,7 @@ def _accuracy(job: Job, split: Split, noise: Noise) -> float:
     """On test records, after all rounds at one site and the server's own steps."""
     plan, units = job.plan.require_training(), _units(job, split)
     count = len(split.train)
-    start = initial_weights(job.file.model, split.train.features.shape[1], seed=b"0")
+    start = initial_weights(job.file.require_model(), split.train.features.shape[1], seed=b"0")
     state = initial_state(start, plan)
     for _ in range(plan.rounds):
         update = _round(job, units, state.weights, noise)
@@ -332,7 +332,7 @@ def _round(job: Job, units: Units, weights: Floats, noise: Noise) -> Floats:
     return train_round(
         units,
         weights,
-        job.file.model,
+        job.file.require_model(),
         plan,
         expected_batch_size=plan.sampling_rate * units.with_records,
         noise=noise,
@@ -347,7 +347,7 @@ def _units(job: Job, split: Split) -> Units:
 
 
 def _weights(job: Job, split: Split) -> Floats:
-    start = initial_weights(job.file.model, split.train.features.shape[1], seed=b"0")
+    start = initial_weights(job.file.require_model(), split.train.features.shape[1], seed=b"0")
     return np.concatenate([start, np.zeros(job.plan.extra_coordinates)])
 
 

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         "recipe": jobs[4.0].file.model_dump(mode="json", exclude={"privacy"}),
         "noise_multiplier": {str(e): job.training_noise_multiplier for e, job in jobs.items()},
-        "delta": jobs[4.0].file.privacy.delta,
+        "delta": jobs[4.0].file.require_privacy().delta,
         "data_sha256": _digest(tables),
     }
     return report(_figures(results), context, as_json=chosen.json)
@@ -83,7 +83,7 @@ def _job(epsilon: float) -> Job:
     """The demo's job, at another epsilon."""
     text = (files(heart) / "job.toml").read_text(encoding="utf-8")
     shipped = parse_toml(text, JobFile, source="job.toml")
-    privacy = shipped.privacy.model_copy(update={"epsilon": epsilon})
+    privacy = shipped.require_privacy().model_copy(update={"epsilon": epsilon})
     return resolve(shipped.model_copy(update={"privacy": privacy}))
 
 
@@ -99,7 +99,7 @@ def _measure(
     noise = SecureNoise()
     for seed in range(seeds):
         sites = _split(tables, datasets, seed)
-        spec = jobs[4.0].file.model
+        spec = jobs[4.0].file.require_model()
         row = {"central without privacy": central_without_privacy(sites, spec)}
         for epsilon, job in jobs.items():
             weights = federate(sites, job, noise=noise)

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds a round, median": round(median, 4),
         "seconds a round, slowest": round(max(rounds), 4),
         "seconds of training in one process": round(training, 4),
-        "parameters": parameter_count(job.file.model, _records().features.shape[1]),
+        "parameters": parameter_count(job.file.require_model(), _records().features.shape[1]),
         "lanes": job.plan.lanes,
         "sites": len(heart.ORDERS_OF_MAGNITUDE),
     }
@@ -116,7 +116,7 @@ def _training_seconds(job: Job) -> float:
     """Median time of one round's training at the largest site, here and undisturbed."""
     records, plan = _records(), job.plan.require_training()
     units = Units(records.features, records.labels, np.arange(plan.lanes // 2, dtype=np.int64))
-    spec = job.file.model
+    spec = job.file.require_model()
     start = initial_weights(spec, records.features.shape[1], seed=b"benchmark")
     weights = np.concatenate([start, np.zeros(plan.extra_coordinates)])
     taken = []

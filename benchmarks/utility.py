@@ -149,7 +149,7 @@ def _context(
         "learning rate, over the root of the number of sites": {
             str(target.epsilon): target.learning_rate for target in comparison.targets
         },
-        "model": job.model.model_dump(mode="json"),
+        "model": job.require_model().model_dump(mode="json"),
         "training": job.require_training().model_dump(mode="json"),
         "optimizer": job.require_optimizer().model_dump(mode="json", exclude={"learning_rate"}),
     }

@@ -60,14 +60,14 @@ def fit_with_privacy(
         The released model's flat parameters.
     """
     plan, orders = plan_of(job), [len(records) for records in sites]
-    start = initial_weights(job.model, sites[0].features.shape[1], seed=seed)
+    start = initial_weights(job.require_model(), sites[0].features.shape[1], seed=seed)
     state = initial_state(start, plan)
     for _ in range(plan.rounds):
         updates = [
             train_round(
                 Units(records.features, records.labels, _NOBODY),
                 state.weights,
-                job.model,
+                job.require_model(),
                 plan,
                 expected_batch_size=plan.sampling_rate * len(records),
                 noise=noise,
@@ -82,13 +82,15 @@ def fit_with_privacy(
 def fit_without_privacy(records: Records, job: JobFile, *, epochs: int, seed: int) -> FloatVector:
     """The job's model on the same records by plain Adam, its learning rate falling to zero."""
     generator = torch.Generator().manual_seed(seed)
-    module = build(job.model, records.features.shape[1])
-    load_flat(module, initial_weights(job.model, records.features.shape[1], seed=bytes([seed])))
+    module = build(job.require_model(), records.features.shape[1])
+    load_flat(
+        module, initial_weights(job.require_model(), records.features.shape[1], seed=bytes([seed]))
+    )
     module = module.float()
     per_record = loss_of(job.loss).per_record
     features, labels = torch.from_numpy(records.features), torch.from_numpy(records.labels)
     batches = -(-len(records) // _BATCH)
-    optimizer = torch.optim.Adam(module.parameters(), lr=_LEARNING_RATE[job.model.kind])
+    optimizer = torch.optim.Adam(module.parameters(), lr=_LEARNING_RATE[job.require_model().kind])
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * batches)
     with single_threaded():
         for _ in range(epochs):
@@ -106,9 +108,9 @@ def fit_without_privacy(records: Records, job: JobFile, *, epochs: int, seed: in
 def score(weights: FloatVector, job: JobFile, test: Records) -> Score:
     """Exact metrics on test records."""
     if job.loss == "binary":
-        found = exact_metrics(predict(weights, job.model, test.features), test.labels)
+        found = exact_metrics(predict(weights, job.require_model(), test.features), test.labels)
         return Score(found.accuracy, found.auc)
-    found_classes = outputs(weights, job.model, test.features).numpy()
+    found_classes = outputs(weights, job.require_model(), test.features).numpy()
     return Score(class_metrics(found_classes, test.labels).accuracy, None)
 
 

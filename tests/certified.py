@@ -86,7 +86,7 @@ def admission(site: str, *, length: int = 5) -> Admission:
 
 def receipt(site: str, events: list[Event] | None = None, *, length: int = 30) -> Receipt:
     """What a site charged: by default the whole plan."""
-    delta = job().file.privacy.delta
+    delta = job().file.require_privacy().delta
     charged = planned_steps(job().plan) if events is None else events
     whole = composed(charged)
     return Receipt(
@@ -128,7 +128,7 @@ def evaluation() -> EvaluationFacts:
         recalls=(),
         confidence=0.95,
         histogram=((1.0, 2.0), (3.0, 4.0)),
-        noise_std=job().plan.evaluation.noise_multiplier * len(SITES) ** 0.5,
+        noise_std=job().plan.require_evaluation().noise_multiplier * len(SITES) ** 0.5,
         label_scale=1.0,
         sites=SITES,
     )
@@ -196,8 +196,8 @@ def summary() -> AuditFacts:
         document_hash="aa" * 32,
         run_id=RUN_ID,
         verdict="loose",
-        claimed=job().file.privacy.epsilon,
-        delta=job().file.privacy.delta,
+        claimed=job().file.require_privacy().epsilon,
+        delta=job().file.require_privacy().delta,
         lower_bound=0.5,
         confidence=0.95,
         detectable=0.2,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from one_site import DATASET, POLICY
 from small_job import job_text, of_classes, of_entities, of_numbers, read_file
 
@@ -28,6 +29,7 @@ from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.policy import load_policy
 from sordino_client.site import Site
+from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_client.witness import WitnessStore
@@ -146,6 +148,8 @@ class SmallSite:
         schema: text of its data set's declaration.
         noise: what its releases rest on.
         requests: every envelope that it was asked with, in order.
+        approvers: who may decide about jobs.
+        masks: its keys for sums.
     """
 
     directory: Path
@@ -157,6 +161,7 @@ class SmallSite:
     noise: Noise = field(default_factory=SecureNoise)
     requests: list[bytes] = field(default_factory=list)
     approvers: TrustStore = field(default_factory=lambda: TrustStore({}))
+    masks: MaskKeys | None = None
 
     def open(self) -> Site:
         """Start the site, forgetting the one that ran before."""
@@ -193,6 +198,7 @@ class SmallSite:
             metrics=SiteMetrics(),
             network_cut_off=False,
             now=_now,
+            masks=self.masks,
         )
         return self.site
 
@@ -243,7 +249,11 @@ class Federation:
             )
             for name in names
         }
-        for site in self.sites.values():
+        pairs = {name: X25519PrivateKey.generate() for name in self.sites}
+        public = {name: pair.public_key() for name, pair in pairs.items()}
+        for name, site in self.sites.items():
+            peers = {peer: key for peer, key in public.items() if peer != name}
+            site.masks = MaskKeys(name, pairs[name], peers)
             site.open()
 
     @property

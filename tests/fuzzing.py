@@ -32,7 +32,7 @@ with atheris.instrument_imports(
 
     from sordino_protocols.errors import SordinoError
     from sordino_protocols.job import Job
-    from sordino_protocols.messages import Evaluate, Message, RoundPlan
+    from sordino_protocols.messages import Evaluate, Message, RoundPlan, Tabulate, Unmask
 
 RESULT = "found.json"
 _MESSAGES_A_SITE = 500
@@ -144,11 +144,15 @@ def _message_for(run_id: str, job: Job, rng: Random) -> Message | None:
     """A message of a run, whatever its job; None where there is none, or only a huge one."""
     number = rng.randint(1, 3)
     try:
-        match rng.randrange(8):
+        match rng.randrange(10):
             case 0:
                 return settle(run_id=run_id, job=job)
             case 1:
                 return measure(run_id=run_id, job=job)
+            case 8:
+                return Tabulate(run_id, job.digest())
+            case 9:
+                return Unmask(run_id, job.digest(), rng.choice(["", "a", "a,b", "cleveland"]))
             case 2 | 3:
                 asked: RoundPlan | Evaluate = evaluate(run_id=run_id, job=job)
             case _:

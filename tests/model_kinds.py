@@ -73,6 +73,11 @@ KINDS: dict[str, Kind] = {
         ),
         5,
     ),
+    "nade": Kind(
+        SPECS.validate_python({"kind": "nade", "hidden": 5, "cells": [4, WORDS, 4]}),
+        3,
+        is_words=True,
+    ),
     "linear on a sequence": Kind(
         _stack(
             {"kind": "reshape", "shape": [4, 3]},

@@ -35,6 +35,7 @@ from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.reload import Reloader, read_rules
 from sordino_client.site import Site
+from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_client.watching import watch_site
@@ -178,6 +179,7 @@ class OneSite:
         schema: text of the data set's declaration, read as the policy is.
         noise: what releases rest on.
         now: the time at the site, until a test changes it.
+        masks: its keys for sums; None: it takes part in none.
     """
 
     directory: Path
@@ -185,6 +187,7 @@ class OneSite:
     schema: str = SCHEMA
     noise: Noise = field(default_factory=SecureNoise)
     now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    masks: MaskKeys | None = None
 
     def prepare(self) -> None:
         """Write keys, declarations and records."""
@@ -276,6 +279,7 @@ class OneSite:
             metrics=self.metrics,
             network_cut_off=False,
             now=lambda: self.now,
+            masks=self.masks,
         )
         self.desk = ApprovalDesk(
             self.approvals,
@@ -325,7 +329,7 @@ class OneSite:
 def weights_for(job: Job, *, value: float = 0.0) -> npt.NDArray[np.float32]:
     """Weights of the shape that a job's rounds have here."""
     training = job.plan.require_training()
-    size = parameter_count(job.file.model, FEATURES) + training.extra_coordinates
+    size = parameter_count(job.file.require_model(), FEATURES) + training.extra_coordinates
     return np.full(size, value, dtype=np.float32)
 
 
@@ -374,11 +378,11 @@ def kinds(site: OneSite) -> list[object]:
 
 
 def sign(
-    site: OneSite, job: Job, *, run_id: str = "run-1", purpose: Purpose = "train"
+    site: OneSite, job: Job, *, run_id: str = "run-1", purpose: Purpose | None = None
 ) -> SignedJob:
-    """A job as the submitter of this site signs it: the same for the same run."""
+    """A job as the submitter of this site signs it, by default to be run: the same for a run."""
     nonce = hashlib.sha256(run_id.encode()).hexdigest()[:32]
-    return sign_job(job, site.submitter, purpose=purpose, nonce=nonce)
+    return sign_job(job, site.submitter, purpose=purpose or job.purpose, nonce=nonce)
 
 
 def _records() -> str:

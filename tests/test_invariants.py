@@ -63,6 +63,8 @@ from sordino_protocols.errors import IntegrityError
 from sordino_protocols.job import Job
 from sordino_protocols.messages import (
     Admission,
+    Describe,
+    Described,
     Evaluation,
     Inquire,
     Message,
@@ -73,6 +75,8 @@ from sordino_protocols.messages import (
     Refused,
     Reply,
     Statistics,
+    Tabulated,
+    Unmasked,
     Update,
 )
 from sordino_protocols.privacy import Composed, DiscreteGaussian, Event, Gaussian, PoissonGaussian
@@ -441,6 +445,7 @@ def test_8_the_coins_that_a_site_tosses_are_the_ones_that_its_ledger_charges(
 
 WHAT_LEAVES = {
     Recalled: {"declared": "run_id ledger_head"},
+    Described: {"declared": "run_id schema_json"},
     Quote: {
         "declared": "run_id refusal needs_approval rule epsilon_pld epsilon_rdp budget_left"
         " rounds_that_fit noise_that_fits"
@@ -453,6 +458,9 @@ WHAT_LEAVES = {
     Statistics: {"declared": "run_id job_digest ledger_head", "paid": "vector"},
     Update: {"declared": "run_id job_digest round ledger_head", "paid": "vector"},
     Evaluation: {"declared": "run_id job_digest ledger_head", "paid": "histogram"},
+    Tabulated: {"declared": "run_id job_digest ledger_head", "paid": "numbers"},
+    # A sum of masks, which are made of keys.
+    Unmasked: {"declared": "run_id job_digest ledger_head", "masks": "numbers"},
     Receipt: {
         "declared": "run_id job_digest epsilon_planned epsilon_spent_pld epsilon_spent_rdp delta"
         " events_json policy_sha256 approvals_json budget_limit budget_delta budget_spent"
@@ -461,7 +469,7 @@ WHAT_LEAVES = {
     },
     Refused: {"declared": "run_id refusal"},
 }
-"""Every field that can leave a site: declared, paid for, or a coin that no record has a part in."""
+"""Every field that can leave a site: declared, paid for, or a coin or mask that no record is in."""
 
 
 def test_9_every_field_that_can_leave_was_thought_about() -> None:
@@ -482,7 +490,7 @@ def declared(message: Message) -> dict[str, object]:
 
 @FEW
 @given(
-    order=st.lists(st.integers(0, 8), max_size=8),
+    order=st.lists(st.integers(0, 9), max_size=8),
     keep=st.integers(60, 160),
     chol=st.floats(100, 400),
 )
@@ -503,6 +511,7 @@ def test_9_what_is_declared_does_not_depend_on_a_single_record(
         round_plan(9, job=job),
         round_plan(1, value=1e30, job=job),
         *releases(job),
+        Describe("run-1", site.admit(job=job).job),
     ]
     for request in [site.admit(job=job), *(requests[place] for place in order), settle(job=job)]:
         ours, theirs = site.ask(request), other.ask(request)

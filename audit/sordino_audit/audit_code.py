@@ -1,4 +1,4 @@
-"""Audits of code, filed as documents: self-tests, replays, and audits of inference."""
+"""Audits of code, filed as documents: self-tests, replays, audits of inference and synthesis."""
 
 import datetime as dt
 import time
@@ -14,9 +14,12 @@ from sordino_audit.replay.backends import Backend
 from sordino_audit.replay.plan import ReplayPlan
 from sordino_audit.replay.replay import replay
 from sordino_audit.report_code import inference_document, replay_document, self_test_document
+from sordino_audit.report_synthesis import synthesis_document
 from sordino_audit.sealing import to_json
 from sordino_audit.site_runs import site_series
 from sordino_audit.site_self_test import self_test_site
+from sordino_audit.synthesis.assessment import Subject, audit_synthesis
+from sordino_audit.synthesis.result import SynthesisDesign
 from sordino_client.config import load_config
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
@@ -129,4 +132,28 @@ def inferred(plan: ReplayPlan, column: str, word: str | None, config: AuditConfi
         inference_document(found, occasion=occasion),
         config.series if plan.stays_below is None else None,
     )
+    return Audited(document, place)
+
+
+def synthesized(subject: Subject, design: SynthesisDesign, config: AuditConfig) -> Audited:
+    """Attack the code that makes a job's synthetic records, and file the outcome.
+
+    Args:
+        subject: the job, its plan and its schema; records are made up from it.
+        design: how much is done.
+        config: of audits.
+
+    Raises:
+        InputError: see `synthesis.assessment.audit_synthesis`.
+        IntegrityError: the series of reports does not hold together.
+    """
+    started = time.monotonic()
+    found = audit_synthesis(subject, design)
+    occasion = Occasion(
+        issued_at=dt.datetime.now(dt.UTC),
+        seconds=time.monotonic() - started,
+        job_sha256=subject.job_sha256,
+        seeds=(design.seed,),
+    )
+    document, place = filed(synthesis_document(found, occasion=occasion), config.series)
     return Audited(document, place)

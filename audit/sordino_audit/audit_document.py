@@ -31,9 +31,10 @@ from sordino_protocols.files import STRICT
 
 SCHEMA_VERSION: Final = 3
 
-Kind = Literal["run", "site", "self-test", "replay", "inference"]
+Kind = Literal["run", "site", "self-test", "replay", "inference", "synthesis"]
 """What was audited: a run as the server saw it, a run at a site, the code of an installation,
-federations re-run for the purpose, or what a model lets be inferred of attributes."""
+federations re-run for the purpose, what a model lets be inferred of attributes, or the code that
+makes synthetic records."""
 
 
 class MechanismEntry(BaseModel):
@@ -186,8 +187,53 @@ class InferenceDetail(BaseModel):
     tolerance: float
 
 
+class DiagnosticEntry(BaseModel):
+    """Distances of rows to records: shown because they are asked for, and of no weight.
+
+    Attributes:
+        label: what they are worth.
+        identical: share of synthetic rows that some record equals.
+        identical_among_strangers: the same of records that were not there.
+        median: positions in which a row differs from the closest record, in the middle of all rows.
+        median_of_strangers: the same of records that were not there.
+    """
+
+    model_config = STRICT
+
+    label: str
+    identical: Share
+    identical_among_strangers: Share
+    median: float
+    median_of_strangers: float
+
+
+class SynthesisDetail(BaseModel):
+    """The code that makes synthetic records, with a job's plan and made-up records.
+
+    Attributes:
+        generator: how records are made.
+        mode: what is released.
+        releases: whole releases that were made for attacks on rows.
+        records: made-up members of each.
+        largest_advantage: of guesses of membership, as far as the claim allows.
+        discriminator: AUC of a discriminator against a neural generator; absent for others.
+        nearest: a diagnostic that nothing rests on.
+    """
+
+    model_config = STRICT
+
+    kind: Literal["synthesis"]
+    generator: str
+    mode: str
+    releases: int
+    records: int
+    largest_advantage: Share
+    discriminator: Share | None
+    nearest: DiagnosticEntry
+
+
 Detail = Annotated[
-    RunDetail | SiteDetail | SelfTestDetail | ReplayDetail | InferenceDetail,
+    RunDetail | SiteDetail | SelfTestDetail | ReplayDetail | InferenceDetail | SynthesisDetail,
     Field(discriminator="kind"),
 ]
 

@@ -77,6 +77,14 @@ _NEXT_FOR_REPLAY: Mapping[Verdict, str] = {
     ),
     Verdict.SUSPECT: "Replay the job again with four times the federations.",
 }
+_NEXT_FOR_SYNTHESIS: Mapping[Verdict, str] = {
+    **_NEXT,
+    Verdict.VIOLATION: (
+        "Do not synthesize with this version of the software, and withdraw what was published of "
+        "its tables. Keep this file, find the fault, and audit again."
+    ),
+    Verdict.SUSPECT: "Audit again with four times the records or releases, and another seed.",
+}
 
 _FIGURES = re.compile(r" \([^()]*\)$")
 _LIKELY = 0.01
@@ -143,6 +151,8 @@ def next_step(kind: Kind, verdict: Verdict) -> str:
             return _NEXT_FOR_REPLAY[verdict]
         case "inference":
             return _NEXT_FOR_INFERENCE[verdict]
+        case "synthesis":
+            return _NEXT_FOR_SYNTHESIS[verdict]
         case "run" | "site":
             return _NEXT[verdict]
 

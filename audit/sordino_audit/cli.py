@@ -19,6 +19,7 @@ from sordino_audit.report_output import (
     write_page,
 )
 from sordino_audit.schedule import Scheduler
+from sordino_audit.synthesis_cli import synthesis
 from sordino_protocols.errors import InputError, NotFoundError
 from sordino_protocols.terminal import Output, note, show, show_object
 
@@ -96,6 +97,7 @@ def run(
 audit_app.command("self-test")(self_test)
 audit_app.command("replay")(replay)
 audit_app.command("infer")(infer)
+audit_app.command("synthesis")(synthesis)
 
 
 @audit_app.command("show")

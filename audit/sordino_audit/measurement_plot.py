@@ -8,7 +8,10 @@ from sordino_audit.audit_document import AuditDocument, Kind
 from sordino_audit.audit_entries import MeasurementEntry
 from sordino_audit.drawing import ACCENT, INK, WARM, new_drawing
 
-_CAPTIONS: Mapping[Kind, str] = {"inference": "share of right guesses gained"}
+_CAPTIONS: Mapping[Kind, str] = {
+    "inference": "share of right guesses gained",
+    "synthesis": "advantage over guessing",
+}
 MOST_ROWS = 14
 """More rows than these are left to the table."""
 

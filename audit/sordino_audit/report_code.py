@@ -122,7 +122,7 @@ def replay_document(audit: ReplayAudit, *, subject: str, occasion: Occasion) -> 
         findings=finding_entries(audit.findings),
         probes=(),
         e_values=(),
-        attacks=tuple(_attack(each) for each in audit.attacks),
+        attacks=tuple(attack_entry(each) for each in audit.attacks),
         counts=(),
         claimed_curve=(),
         measurements=tuple(
@@ -231,7 +231,8 @@ def _kind(leak: KindLeak) -> CanaryKindEntry:
     )
 
 
-def _attack(result: AttackResult) -> AttackEntry:
+def attack_entry(result: AttackResult) -> AttackEntry:
+    """An attack that has scores."""
     return AttackEntry(
         name=result.name,
         assumption=str(result.assumption),

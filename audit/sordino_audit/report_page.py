@@ -23,6 +23,7 @@ _WHAT: Mapping[Kind, str] = {
     "self-test": "Self-test of one installation",
     "replay": "Attack on federations that were run again for it",
     "inference": "What a model gives away about people and populations",
+    "synthesis": "Attack on the code that makes synthetic records",
 }
 
 
@@ -84,7 +85,8 @@ def _figures(document: AuditDocument) -> Sequence[_Figure]:
         words = f"at {100 * document.confidence:g}% confidence, assuming nothing of the noise"
         found.append(_Figure("ε shown by the attack", f"≥ {document.lower_bound:.2f}", words))
     if document.ceiling is not None:
-        words = "the ε that this view could show of the training, however good the attack"
+        shown = "a release" if document.kind == "synthesis" else "the training"
+        words = f"the ε that this view could show of {shown}, however good the attack"
         found.append(_Figure("Most it could have shown", f"{document.ceiling:.2f}", words))
     if document.detectable is not None:
         value = _share(document.detectable)

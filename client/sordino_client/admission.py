@@ -21,10 +21,12 @@ from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.outbox import Outbox
 from sordino_client.quotes import make_quote
 from sordino_client.refusals import RefusedError
+from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.witness import WitnessStore
 from sordino_protocols.job import Job, SignedJob
 from sordino_protocols.messages import Quote, Refusal
 from sordino_protocols.privacy import Guarantee
+from sordino_protocols.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class Admissions:
         datasets: Mapping[str, SiteDataset],
         engine: Engine,
         now: Callable[[], dt.datetime],
+        masks: MaskKeys | None = None,
     ) -> None:
-        self._judge = Judge(site, datasets, engine)
+        self._judge = Judge(site, datasets, engine, masks=masks)
         self._state = state
         self._now = now
         self._log = structlog.get_logger(component="vault", site=site)
@@ -65,6 +68,14 @@ class Admissions:
         """
         judged = self._judge.judge(signed, rules, now=self._now())
         return make_quote(run_id, judged, self._state.ledger)
+
+    def described(self, signed: SignedJob, rules: Rules) -> Schema:
+        """What is public of the data set that a trusted submitter's job names; changes nothing.
+
+        Raises:
+            SordinoError: the submitter is not trusted, or the data set or a column is not here.
+        """
+        return self._judge.described(signed, rules)
 
     def budget(self, job: Job, rules: Rules) -> Guarantee | None:
         """The lifetime budget that a job draws on; None where the policy knows none."""

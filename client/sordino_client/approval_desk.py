@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import structlog
 
 from sordino_client.admitted import AdmittedRun, AdmittedRuns
+from sordino_client.approval_words import leaving_words, work_words
 from sordino_client.approvals import ApprovalRequest, Approvals, Standing
 from sordino_client.audit_log import AuditLog
 from sordino_client.judging import Rules
@@ -20,7 +21,6 @@ from sordino_protocols.accounting import epsilon_by_pld, epsilon_by_rdp
 from sordino_protocols.approval import Approval, spell_time
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import Job
-from sordino_protocols.models import parameter_count
 
 OPEN = ("waiting", "approved")
 """States in which a run has not been let in and still may be."""
@@ -70,7 +70,7 @@ class ApprovalDesk:
             "job_digest": request.subject.job_digest,
             "policy_sha256": request.subject.policy_sha256,
             "body": request.signed.body.decode("ascii"),
-            "work": list(_work(job)),
+            "work": list(work_words(job)),
             "leaves": list(self._leaving(job)),
             "costs": self._costs(job),
             "decisions": [
@@ -136,28 +136,16 @@ class ApprovalDesk:
             "rule": request.terms.rule,
         }
 
-    def _leaving(self, job: Job) -> Iterator[str]:
-        plan, dataset = job.plan, self.datasets.get(job.file.job.dataset)
+    def _leaving(self, job: Job) -> tuple[str, ...]:
+        dataset = self.datasets.get(job.file.job.dataset)
         if dataset is None:
-            yield "nothing: the data set is no longer here"
-            return
-        features = dataset.schema.narrowed(job.file.job.columns).feature_count
-        size = parameter_count(job.file.model, features)
-        if plan.statistics is not None:
-            yield f"noisy {plan.statistics.kind} of {features} features, once"
-        if plan.training is not None:
-            kind = "sums of clipped gradients" if plan.training.update == "sum" else "model changes"
-            count = size + plan.extra_coordinates
-            yield f"noisy {kind}, {count} numbers each, {plan.rounds} times"
-        rows, columns = plan.evaluation.shape
-        yield f"a noisy table of {rows} x {columns} counts over held-out units, once"
-        if plan.lanes:
-            yield f"the coins of {plan.lanes} canaries, which are no records, at the end"
+            return ("nothing: the data set is no longer here",)
+        return tuple(leaving_words(job, dataset.schema.narrowed(job.file.job.columns)))
 
     def _costs(self, job: Job) -> dict[str, object]:
         event, delta = job.plan.event, job.file.guarantee.delta
         costs: dict[str, object] = {
-            "unit": job.file.privacy.unit,
+            "unit": job.file.require_privacy().unit,
             "epsilon": epsilon_by_pld(event, delta),
             "epsilon_of_the_budget": epsilon_by_rdp(event, delta),
             "delta": delta,
@@ -195,24 +183,6 @@ class ApprovalDesk:
             if run.approvals and run.job.file.job.name == name and run.run_id != run_id
         ]
         return max(alike, key=lambda each: each[:2])[2] if alike else None
-
-
-def _work(job: Job) -> Iterator[str]:
-    """The job in words."""
-    file, training = job.file, job.plan.training
-    columns = ", ".join(file.job.columns) or "all"
-    yield f"{file.job.kind} a {file.model.kind} model on {file.job.dataset}, columns: {columns}"
-    yield f"the privacy unit is a {file.privacy.unit}"
-    if training is not None:
-        steps = f"{training.rounds} rounds of {training.local_steps} steps"
-        batch = f"each unit in a batch with probability {training.sampling_rate:g}"
-        yield f"{steps}, {batch}"
-        yield (
-            f"a unit's part clipped to norm {training.largest_clipping_norm:g} at most,"
-            f" noise {training.noise_multiplier:g} times that norm"
-        )
-    yield f"noise {job.plan.evaluation.noise_multiplier:g} on every count of the evaluation"
-    yield f"sites: {', '.join(file.cohort.sites) or 'whichever the server asks'}"
 
 
 def _flat(job: Job) -> dict[str, object]:

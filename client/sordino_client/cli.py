@@ -35,6 +35,19 @@ def link(config: ConfigOption = DEFAULT_CONFIG) -> None:
     raise typer.Exit(main([str(config)]))
 
 
+@site_app.command("mask-key")
+def mask_key(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Make this site's key pair for sums; hand the public half to the other sites' admins."""
+    from sordino_client.config import load_config
+    from sordino_client.synthesis.mask_keys import PUBLIC_SUFFIX, SECRET_SUFFIX, save_mask_keypair
+
+    site = load_config(config).site
+    keys = site.signing_key.parent
+    save_mask_keypair(keys, site.name)
+    typer.echo(f"made {keys / f'{site.name}{SECRET_SUFFIX}'}: name it as site.mask_key")
+    typer.echo(f"hand {keys / f'{site.name}{PUBLIC_SUFFIX}'} to the other sites, for their `peers`")
+
+
 @site_app.command("status")
 def status(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Output.TABLE) -> None:
     """Show what the vault serves, and whether it is cut off from the network."""

@@ -35,6 +35,10 @@ class SiteSection(BaseModel):
             `state`, where only the vault's own user can reach it.
         ledger_url_file: a file, 0600, with the SQLAlchemy URL of the ledger's database; absent: a
             SQLite file in `state`.
+        mask_key: this site's X25519 key, with which it takes part in sums; absent: it takes part in
+            none.
+        peers: directory of the other sites' X25519 public keys, as their admins handed them over;
+            absent: `peers` beside `site.toml`.
         cut_network: leave the network when the kernel allows it.
     """
 
@@ -51,6 +55,8 @@ class SiteSection(BaseModel):
     approvers: Path | None = None
     admin_socket: Path | None = None
     ledger_url_file: Path | None = None
+    mask_key: Path | None = None
+    peers: Path | None = None
     cut_network: bool = True
 
 
@@ -114,6 +120,11 @@ class SiteConfig:
     def approvers(self) -> Path:
         """The directory of the approvers' keys; it need not be there."""
         return self.site.approvers or self.directory / "approvers"
+
+    @property
+    def peers(self) -> Path:
+        """The directory of the other sites' keys for sums; read where `mask_key` is set."""
+        return self.site.peers or self.directory / "peers"
 
     @property
     def admin_socket(self) -> Path:

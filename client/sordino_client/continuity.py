@@ -16,6 +16,7 @@ from sordino_client.books import Books, Run
 from sordino_client.chain_store import Location
 from sordino_client.ledger import Ledger
 from sordino_client.outbox import Outbox
+from sordino_client.run_steps import TABLES, UNMASKED
 
 ADMISSION = "admission"
 """The step whose answer says that a run is held for."""
@@ -74,6 +75,8 @@ def _has_entry(run: Run | None, step: str) -> bool:
             return True
         case _ if step == RECEIPT:
             return run.is_settled
+        case _ if step == UNMASKED:
+            return TABLES in run.reserved
         case _:
             return step in run.reserved
 

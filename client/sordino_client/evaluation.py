@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sordino_client.training.noise import Noise
 from sordino_protocols.plan import EvaluationPlan
-from sordino_protocols.scorecard import LARGEST_ERROR
+from sordino_protocols.scorecard import LARGEST_ERROR, LARGEST_SURPRISE
 
 Outputs = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.float32]
@@ -26,8 +26,8 @@ def exact_table(outputs: Outputs, labels: Labels, plan: EvaluationPlan) -> Table
     An output that is not finite counts as a wrong answer, or as the largest error.
 
     Args:
-        outputs: [units, k] of the network, k = 1 unless the loss is "cross_entropy".
-        labels: [units], as the loss wants them.
+        outputs: [units, k] of the network, k = 1 for the losses "binary" and "squared".
+        labels: [units], as the loss wants them; "likelihood" does not look at them.
         plan: what is counted.
 
     Returns:
@@ -41,6 +41,8 @@ def exact_table(outputs: Outputs, labels: Labels, plan: EvaluationPlan) -> Table
             return answer_table(outputs, labels, classes=plan.classes)
         case "squared":
             return error_histogram(outputs[:, 0], labels, bins=plan.bins)
+        case "likelihood":
+            return surprise_histogram(outputs, bins=plan.bins)
         case _:
             assert_never(plan.loss)
 
@@ -95,6 +97,22 @@ def error_histogram(outputs: Outputs, labels: Labels, *, bins: int) -> Table:
     errors = np.where(np.isfinite(outputs) & np.isfinite(known), errors, LARGEST_ERROR)
     cells = np.minimum((errors / LARGEST_ERROR * bins).astype(np.int64), bins - 1)
     return _counts(cells, (1, bins))
+
+
+def surprise_histogram(log_probabilities: Outputs, *, bins: int) -> Table:
+    """Counts by mean negative log-probability; what is no number counts as the largest.
+
+    Args:
+        log_probabilities: [units, columns], in nats.
+        bins: equal-width bins of [0, `LARGEST_SURPRISE`]; the last one holds all above as well.
+
+    Returns:
+        [1, bins].
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        surprise = -log_probabilities.mean(axis=1) / LARGEST_SURPRISE
+    shares = np.clip(np.where(np.isnan(surprise), 1.0, surprise), 0, 1)
+    return _counts(np.minimum((shares * bins).astype(np.int64), bins - 1), (1, bins))
 
 
 def noisy_table(exact: Table, plan: EvaluationPlan, *, noise: Noise) -> NoisyTable:

@@ -15,6 +15,7 @@ from sordino_client.mechanisms import Engine, SiteDataset
 from sordino_client.policy import Decision, Policy, decide
 from sordino_client.refusals import RefusedError
 from sordino_client.suitability import unsuitable
+from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_protocols.cross_check import AccountantsDisagreeError, check_accountants
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import Job, SignedJob, verify_job
@@ -74,6 +75,7 @@ class Judge:
         datasets: Mapping[str, SiteDataset],
         engine: Engine,
         *,
+        masks: MaskKeys | None = None,
         second_opinion: Callable[[Event, float], object] = check_accountants,
     ) -> None:
         """A judge.
@@ -82,11 +84,13 @@ class Judge:
             site: this site's name.
             datasets: what is here.
             engine: what jobs are tried on.
+            masks: the site's keys for sums; None where it has none, and takes part in no sum.
             second_opinion: raises `AccountantsDisagreeError` where other accountants differ.
         """
         self._site = site
         self._datasets = datasets
         self._engine = engine
+        self._masks = masks
         self._second_opinion = second_opinion
         self._prices: OrderedDict[str, Price] = OrderedDict()
         self._suitable: OrderedDict[tuple[str, str], Decision | None] = OrderedDict()
@@ -115,6 +119,20 @@ class Judge:
             decision = self._unsuitable(job, schema) or decision
         budget = self.budget(job, rules)
         return Judgement(job, cost, decision, self.lineage(job), budget, rules)
+
+    def described(self, signed: SignedJob, rules: Rules) -> Schema:
+        """The schema that a job would be run on, if a submitter with a key here signed it.
+
+        Raises:
+            AuthenticationError: the submitter is not trusted, or did not sign it.
+            PeerError: it is no job of a version known here.
+            RefusedError: there is no such data set here, or it lacks a column that the job names.
+        """
+        job = verify_job(signed, rules.submitters)
+        schema = self._schema(job)
+        if schema is None:
+            raise RefusedError(Refusal.UNKNOWN_DATASET, "the job's data set is not here")
+        return schema
 
     def budget(self, job: Job, rules: Rules) -> Guarantee | None:
         """What the data set's lineage may release, ever; None where the policy does not say."""
@@ -147,7 +165,9 @@ class Judge:
 
     def _unsuitable(self, job: Job, schema: Schema) -> Decision | None:
         key = (job.digest(), schema.digest())
-        return _once(self._suitable, key, lambda: unsuitable(job, schema, self._engine))
+        return _once(
+            self._suitable, key, lambda: unsuitable(job, schema, self._engine, self._masks)
+        )
 
 
 def _once(known: OrderedDict[_Key, _Value], key: _Key, make: Callable[[], _Value]) -> _Value:

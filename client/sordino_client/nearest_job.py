@@ -107,7 +107,8 @@ def nearest_job(policy: Policy, asked: Asked) -> NearestJob | None:
     """The job with the fewest changes that the policy lets through; None if no change helps.
 
     No change helps against a data set or a budget that is not there, a submitter who is not named,
-    a kind of job, an hour. Of equally many changes, those that need no approval come first.
+    a kind of job, an hour, the columns of a count. Of equally many changes, those that need no
+    approval come first.
     """
     section = policy.file.datasets.get(asked.job.file.job.dataset)
     if section is None or asked.schema is None:
@@ -177,15 +178,15 @@ def _changes(
     match key:
         case "max_epsilon":
             new = min(each.max_epsilon for each in way if each.max_epsilon is not None)
-            yield Change("privacy", "epsilon", file.privacy.epsilon, new)
+            yield Change("privacy", "epsilon", file.require_privacy().epsilon, new)
         case "max_delta":
             new = min(each.max_delta for each in way if each.max_delta is not None)
-            yield Change("privacy", "delta", file.privacy.delta, new)
+            yield Change("privacy", "delta", file.require_privacy().delta, new)
         case "units":
             declared = "record" if schema.dataset.unit is None else "entity"
             if all(each.units is None or declared in each.units for each in way):
-                yield Change("privacy", "unit", file.privacy.unit, declared)
-        case "columns":
+                yield Change("privacy", "unit", file.require_privacy().unit, declared)
+        case "columns" if request.model is not None:
             kept = request.columns.intersection(
                 *(each.columns for each in way if each.columns is not None)
             )
@@ -240,7 +241,7 @@ def _fewer_steps(way: tuple[Terms, ...], plan: TrainingPlan) -> Iterator[Change]
 
 def _model(way: tuple[Terms, ...], file: JobFile, schema: Schema) -> Iterator[Change]:
     """The simplest model that is allowed and reads numbers; others need more than a name."""
-    outputs = file.model.outputs
+    outputs = file.require_model().outputs
     simplest: Mapping[str, dict[str, str | int | list[int]]] = {
         "logistic": {"kind": "logistic", "outputs": outputs},
         "mlp": {"kind": "mlp", "hidden": [16], "activation": "tanh", "outputs": outputs},
@@ -251,7 +252,7 @@ def _model(way: tuple[Terms, ...], file: JobFile, schema: Schema) -> Iterator[Ch
         ):
             raw = file.model_dump(mode="json", exclude_unset=True) | {"model": model}
             changed = JobFile.model_validate_json(json.dumps(raw), strict=True)
-            yield Change("model", "", file.model, changed.model)
+            yield Change("model", "", file.require_model(), changed.require_model())
             return
 
 

@@ -111,11 +111,8 @@ class _Comparison:
         # A rule that moved is one that was removed and one that was added.
         before = [_spell_rule(rule) for rule in one.rules]
         after = [_spell_rule(rule) for rule in other.rules]
-        matcher = SequenceMatcher(a=before, b=after, autojunk=False)
-        for tag, low, high, new_low, new_high in matcher.get_opcodes():
-            if tag == "equal":
-                continue
-            if tag == "replace" and high - low == new_high - new_low:
+        for low, high, new_low, new_high in _changed_places(before, after):
+            if 0 < high - low == new_high - new_low:
                 pairs = zip(range(low, high), range(new_low, new_high), strict=True)
                 for index, new_index in pairs:
                     yield self._rule_pair(
@@ -239,6 +236,23 @@ def _of_asking(one: RuleSection, other: RuleSection) -> Direction:
     if names_others or looser == stricter:
         return "changed"
     return "looser" if looser else "stricter"
+
+
+def _changed_places(before: list[str], after: list[str]) -> Iterator[tuple[int, int, int, int]]:
+    """Where two lists differ: from and to in the first, from and to in the second.
+
+    Backwards it is the same list of changes: which of two rules has moved, where they changed
+    places, must not depend on which list is the old one.
+    """
+    first, second = sorted((before, after))
+    matcher = SequenceMatcher(a=first, b=second, autojunk=False)
+    for tag, low, high, other_low, other_high in matcher.get_opcodes():
+        if tag == "equal":
+            continue
+        if first == before:
+            yield low, high, other_low, other_high
+        else:
+            yield other_low, other_high, low, high
 
 
 def _spell_rule(rule: RuleSection) -> str:

@@ -11,15 +11,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from sordino_protocols.columns import ColumnName
 from sordino_protocols.files import STRICT
 from sordino_protocols.job import JobKind
+from sordino_protocols.plan import SynthesisMode
 from sordino_protocols.privacy import Guarantee, PrivacyUnit
+from sordino_protocols.words import ColumnName
 
 ModelKind = Literal[
-    "logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph"
+    "logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph", "nade"
 ]
 """Every kind of model that a job can name."""
+
+GeneratorKind = Literal["mixture", "mst", "privbayes", "nade", "vae"]
+"""Every kind of generator that a job can name."""
 
 Action = Literal["allow", "ask", "deny"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -48,10 +52,14 @@ class BudgetRule(BaseModel):
 class Terms(BaseModel):
     """What a job, its submitter and the hour can be held to; what is left out holds for all.
 
+    What is about models, syntheses, counts or training says nothing to other jobs.
+
     Attributes:
         submitters: whose jobs.
         kinds: kinds of jobs.
         models: kinds of models.
+        modes: of a synthesis.
+        generators: kinds of generators, of a synthesis.
         units: privacy units.
         columns: the feature columns that a job may use; a job that names none uses all.
         max_epsilon: of one run.
@@ -64,6 +72,7 @@ class Terms(BaseModel):
         max_clipping_norm: of any round, as far as an adaptive one may be moved too; a larger norm
             means more noise, never less privacy.
         max_lanes: canary lanes of one run.
+        max_queries: of one count.
         hours: "HH:MM-HH:MM" of the site's clock, from included, to excluded; over midnight too.
         days: of the week, by the site's clock.
         from_: the first day.
@@ -75,6 +84,8 @@ class Terms(BaseModel):
     submitters: tuple[str, ...] | None = None
     kinds: tuple[JobKind, ...] | None = None
     models: tuple[ModelKind, ...] | None = None
+    modes: tuple[SynthesisMode, ...] | None = None
+    generators: tuple[GeneratorKind, ...] | None = None
     units: tuple[PrivacyUnit, ...] | None = None
     columns: tuple[ColumnName, ...] | None = None
     max_epsilon: Epsilon | None = None
@@ -86,6 +97,7 @@ class Terms(BaseModel):
     min_clipping_norm: Annotated[float, Field(gt=0)] | None = None
     max_clipping_norm: Annotated[float, Field(gt=0)] | None = None
     max_lanes: Annotated[int, Field(ge=0)] | None = None
+    max_queries: Annotated[int, Field(ge=1)] | None = None
     hours: str | None = None
     days: tuple[Weekday, ...] | None = None
     from_: Annotated[dt.date | None, Field(alias="from")] = None

@@ -6,14 +6,16 @@ worse than none.
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sordino_client.policy_file import DatasetPolicy, PolicyFile, RuleSection, Terms, within_hours
 from sordino_client.toml_positions import Place
 from sordino_protocols.files import spell_key
+from sordino_protocols.job import JobKind
 
-NAMES = ("submitters", "kinds", "models", "units", "days")
+NAMES = ("submitters", "kinds", "models", "modes", "generators", "units", "days")
 LIMITS = (
     "columns",
     "max_epsilon",
@@ -25,11 +27,22 @@ LIMITS = (
     "min_clipping_norm",
     "max_clipping_norm",
     "max_lanes",
+    "max_queries",
 )
 """Keys that hold the sooner the less a job asks for."""
 TIMES = ("hours", "days", "from", "until")
-KEYS = ("submitters", "kinds", "models", "units", *LIMITS, *TIMES)
+KEYS = ("submitters", "kinds", "models", "modes", "generators", "units", *LIMITS, *TIMES)
 """Every key of `Terms`, as a person spells it, in the order in which they are checked."""
+
+_ABOUT: Mapping[str, tuple[JobKind, ...]] = MappingProxyType(
+    {
+        "models": ("train", "validate"),
+        "modes": ("synthesize",),
+        "generators": ("synthesize",),
+        "max_queries": ("count",),
+    }
+)
+"""Keys that say nothing to jobs of other kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +218,8 @@ def _remarks(place: Place, section: DatasetPolicy) -> Iterator[Problem]:
             if key not in TIMES and rule.action != "deny":
                 yield Problem((*here, key), f"looser than the data set's {key}: the cap decides")
         yield from _greedy(here, rule, section.rules[index + 1 :])
-    for key in ("submitters", "kinds", "models", "units"):
+        yield from _silent(here, rule, section)
+    for key in ("submitters", "kinds", "models", "modes", "generators", "units"):
         if term(section, key) == ():
             yield Problem((*place, key), "names nothing, so every job is denied")
 
@@ -216,3 +230,15 @@ def _greedy(place: Place, rule: RuleSection, later: tuple[RuleSection, ...]) -> 
     if rule.action == "ask" and limits and any(each.action == "allow" for each in later):
         text = "asks about jobs within the limit, while a later rule allows jobs beyond it"
         yield Problem((*place, limits[0]), text)
+
+
+def _silent(place: Place, rule: RuleSection, section: DatasetPolicy) -> Iterator[Problem]:
+    """A term about some kinds of jobs in a rule that lets others through as well."""
+    if rule.action == "deny":
+        return
+    kinds = section.kinds if rule.kinds is None else rule.kinds
+    for key, about in _ABOUT.items():
+        others = [kind for kind in kinds if kind not in about]
+        if term(rule, key) is not None and others:
+            text = f"says nothing to jobs of kind {spell_value(tuple(others))}; name kinds too"
+            yield Problem((*place, key), text)

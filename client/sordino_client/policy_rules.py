@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sordino_client.policy_file import Terms, Weekday, within_hours
 from sordino_protocols.clipping import LARGEST_ADAPTATION, AdaptiveClipping
 from sordino_protocols.job import Job, JobKind
-from sordino_protocols.plan import TrainingPlan
+from sordino_protocols.plan import CountPlan, TrainingPlan
 from sordino_protocols.pricing import Price
 from sordino_protocols.privacy import PrivacyUnit
 from sordino_protocols.schema import Schema
@@ -29,19 +29,25 @@ class Request:
     Attributes:
         submitter: who signed.
         kind: of the job.
-        model: kind of its model.
+        model: kind of its model; None where it has none.
+        mode: of a synthesis; None of other jobs.
+        generator: kind of a synthesis; None of other jobs.
+        queries: how many a count asks; None of other jobs.
         unit: privacy unit.
         columns: feature columns that it uses.
         epsilon: of the run, by PLD: what it costs, not what it declares.
         delta: of the run.
         units: the data set's declared order of magnitude.
-        training: None for a validation.
+        training: None where the site trains nothing.
         at: the moment by the site's clock.
     """
 
     submitter: str
     kind: JobKind
-    model: str
+    model: str | None
+    mode: str | None
+    generator: str | None
+    queries: int | None
     unit: PrivacyUnit
     columns: frozenset[str]
     epsilon: float
@@ -76,19 +82,31 @@ def request_of(
     Raises:
         InputError: the job names a column that the schema has not.
     """
-    used = schema.narrowed(job.file.job.columns)
+    used, plan = schema.narrowed(job.file.job.columns), job.plan
+    synthesis, count, model = plan.synthesis, plan.count, job.file.model
     return Request(
         submitter=submitter,
         kind=job.file.job.kind,
-        model=job.file.model.kind,
-        unit=job.plan.evaluation.unit,
-        columns=frozenset(name for name, _ in used.features),
+        model=None if model is None else model.kind,
+        mode=None if synthesis is None else synthesis.mode,
+        generator=None if synthesis is None else synthesis.generator.kind,
+        queries=None if count is None else len(count.queries),
+        unit=plan.unit,
+        columns=_columns(used, count),
         epsilon=price.epsilon_pld,
         delta=price.delta,
         units=schema.dataset.order_of_magnitude,
-        training=job.plan.training,
+        training=plan.training,
         at=at,
     )
+
+
+def _columns(used: Schema, count: CountPlan | None) -> frozenset[str]:
+    """The feature columns that a job looks at; a count at those that its queries name."""
+    features = frozenset(name for name, _ in used.features)
+    if count is None:
+        return features
+    return features & {name for query in count.queries for name, _ in query.where}
 
 
 def checks(terms: Terms, request: Request) -> tuple[Check, ...]:
@@ -101,8 +119,12 @@ def _of_names(terms: Terms, request: Request) -> Iterator[Check]:
         yield _one_of("submitters", request.submitter, terms.submitters)
     if terms.kinds is not None:
         yield _one_of("kinds", request.kind, terms.kinds)
-    if terms.models is not None:
+    if terms.models is not None and request.model is not None:
         yield _one_of("models", request.model, terms.models)
+    if terms.modes is not None and request.mode is not None:
+        yield _one_of("modes", request.mode, terms.modes)
+    if terms.generators is not None and request.generator is not None:
+        yield _one_of("generators", request.generator, terms.generators)
     if terms.units is not None:
         yield _one_of("units", request.unit, terms.units)
     if terms.columns is not None:
@@ -130,6 +152,8 @@ def _of_sizes(terms: Terms, request: Request) -> Iterator[Check]:
         )
         yield from _at_most("max_clipping_norm", largest, terms.max_clipping_norm)
     yield from _at_most("max_lanes", lanes, terms.max_lanes)
+    if request.queries is not None:
+        yield from _at_most("max_queries", request.queries, terms.max_queries)
 
 
 def _of_time(terms: Terms, at: dt.datetime) -> Iterator[Check]:

@@ -14,6 +14,8 @@ from sordino_protocols.files import read_text
 _JOB_KEYS: dict[str, Place] = {
     "kinds": ("job", "kind"),
     "models": ("model", "kind"),
+    "modes": ("synthesis", "mode"),
+    "generators": ("synthesis", "generator", "kind"),
     "units": ("privacy", "unit"),
     "columns": ("job", "columns"),
     "max_epsilon": ("privacy", "epsilon"),
@@ -24,6 +26,7 @@ _JOB_KEYS: dict[str, Place] = {
     "min_clipping_norm": ("training", "clipping_norm"),
     "max_clipping_norm": ("training", "clipping_norm"),
     "max_lanes": ("audit", "lanes"),
+    "max_queries": ("counting", "queries"),
 }
 
 

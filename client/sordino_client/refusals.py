@@ -1,5 +1,8 @@
 """From what went wrong inside a site to the enum that is all the outside learns of it."""
 
+import traceback
+from pathlib import Path
+
 from sordino_client.ledger import BudgetExhaustedError, LedgerError
 from sordino_protocols.errors import AuthenticationError, IntegrityError, PeerError, SordinoError
 from sordino_protocols.messages import Refusal
@@ -35,3 +38,9 @@ def refusal_for(error: SordinoError) -> Refusal:
             return Refusal.INTEGRITY
         case _:
             return Refusal.INTERNAL
+
+
+def where_raised(error: Exception) -> str:
+    """The kind of an error and its place in the code: its text may quote a record."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"

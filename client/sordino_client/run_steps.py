@@ -15,7 +15,11 @@ from sordino_protocols.scaling import Scaling, scaling_from
 from sordino_protocols.schema import Schema
 
 STATISTICS = "statistics"
+TABLES = "tables"
 EVALUATION = "evaluation"
+UNMASKED = "unmasked"
+"""Kept like a release, though it depends on no record and is not paid for."""
+
 _ROUND = "round-"
 
 
@@ -43,7 +47,9 @@ def checked_scaling(job: Job, request: RoundPlan | Evaluate, schema: Schema) -> 
     Raises:
         RefusedError: the shapes are others, or these are not the weights that are to be validated.
     """
-    size = parameter_count(job.file.model, schema.feature_count) + job.plan.extra_coordinates
+    size = (
+        parameter_count(job.file.require_model(), schema.feature_count) + job.plan.extra_coordinates
+    )
     validation, scaled = job.file.validation, 2 * schema.feature_count
     if validation is not None:
         scalings = {0, scaled}
@@ -63,6 +69,8 @@ def _place(step: str) -> float:
     match step:
         case "statistics":
             return 0
+        case "tables":
+            return 0.5  # a run that has tables has no rounds
         case "evaluation":
             return float("inf")
         case _:

@@ -27,7 +27,7 @@ from sordino_protocols.errors import InputError, ViolationError
 RECORD = "self-test.json"
 
 _PACKAGES = ("sordino_client", "sordino_protocols")
-_LIBRARIES = ("sordino", "torch", "numpy", "scipy", "opacus", "dp-accounting")
+_LIBRARIES = ("sordino", "torch", "numpy", "scipy", "cryptography", "opacus", "dp-accounting")
 # With these a person chooses other instructions than the processor's best.
 _CHOICES = (
     "ATEN_CPU_CAPABILITY",

@@ -8,11 +8,11 @@ bytes; a changed one is refused; a crash in between leaves the cost spent and th
 stored, never made twice.
 
 A run is admitted when the policy allows its job, or when the policy asks and people at the site
-said yes: that is `admission`. A run goes forward only:
-statistics, rounds, evaluation, and no step before one that was paid for already. It goes on under
-the rules of its admission, with two exceptions, for the admin who changes the policy: without a
-budget for the data set nothing new is released, and no release takes what was spent past the budget
-as it is now. A ledger that lost entries answers nothing at all until a person recovered it.
+said yes: that is `admission`. A run goes forward only: statistics, rounds, evaluation, and no step
+before one that was paid for already; a run that synthesizes or counts has one step, its table. It
+goes on under the rules of its admission, with two exceptions, for the admin who changes the policy:
+without a budget for the data set nothing new is released, and no release takes what was spent past
+the budget as it is now. A ledger that lost entries answers nothing at all until it was recovered.
 
 Whatever goes wrong, the outside learns an enum. The reason goes to the site's own log, without any
 text that a parser or a library could have put a record into.
@@ -20,16 +20,14 @@ text that a parser or a library could have put a record into.
 
 import datetime as dt
 import threading
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
 
 import structlog
 
 from sordino_client.admission import Admissions, SiteState
 from sordino_client.admitted import AdmittedRun
 from sordino_client.continuity import ADMISSION, RECEIPT
+from sordino_client.declared import admission_of, balances_of, description_of, status_of
 from sordino_client.judging import Rules
 from sordino_client.ledger import Balance
 from sordino_client.mechanisms import (
@@ -42,23 +40,27 @@ from sordino_client.mechanisms import (
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Release
 from sordino_client.receipts import make_receipt
-from sordino_client.refusals import RefusedError, refusal_for
+from sordino_client.refusals import RefusedError, refusal_for, where_raised
 from sordino_client.run_steps import (
     EVALUATION,
     STATISTICS,
+    TABLES,
+    UNMASKED,
     checked_scaling,
     require_forward,
     round_step,
 )
+from sordino_client.synthesis.mask_keys import MaskKeys
+from sordino_client.synthesis.masks import checked_missing
+from sordino_client.synthesis.tabulation import tabulated, unmasked
 from sordino_client.witness import RoundNotes, noted_rounds
-from sordino_protocols.bits import pack_bits
 from sordino_protocols.errors import IntegrityError, SordinoError
-from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.heads import SignedHead, sign_head, verify_head
 from sordino_protocols.job import Job, SignedJob
 from sordino_protocols.messages import (
     Admission,
     Admit,
+    Describe,
     Evaluate,
     Evaluation,
     Inquire,
@@ -71,12 +73,17 @@ from sordino_protocols.messages import (
     RoundPlan,
     Settle,
     Statistics,
+    Tabulate,
+    Tabulated,
+    Unmask,
+    Unmasked,
     Update,
 )
 from sordino_protocols.privacy import Event, Guarantee
 from sordino_protocols.signing import Signer, TrustStore
 from sordino_protocols.wire import Opened, open_sealed, seal
 
+_OfARun = Measure | RoundPlan | Evaluate | Tabulate | Unmask | Settle
 _HALTED_HELP = "stop the vault, find out why, then: sordino ledger recover"
 
 
@@ -95,12 +102,16 @@ class Site:
         metrics: SiteMetrics,
         network_cut_off: bool,
         now: Callable[[], dt.datetime],
+        masks: MaskKeys | None = None,
     ) -> None:
         self._signer = signer
         self._server = server
         self._rules = rules
         self._datasets = datasets
-        self._admissions = Admissions(signer.name, state, datasets=datasets, engine=engine, now=now)
+        self._masks = masks
+        self._admissions = Admissions(
+            signer.name, state, datasets=datasets, engine=engine, now=now, masks=masks
+        )
         self._ledger = state.ledger
         self._outbox = state.outbox
         self._runs = state.runs
@@ -123,10 +134,7 @@ class Site:
         except SordinoError as error:
             return self._refuse(run_id, refusal_for(error), str(error))
         except Exception as error:  # noqa: BLE001  # the boundary: a bug must not become a message
-            # No str(error): a library's text may quote a record.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            return self._refuse(run_id, Refusal.INTERNAL, f"{type(error).__name__} at {place}")
+            return self._refuse(run_id, Refusal.INTERNAL, where_raised(error))
 
     @property
     def rules(self) -> Rules:
@@ -144,26 +152,11 @@ class Site:
 
     def balances(self) -> dict[str, Balance]:
         """The lifetime budget of every lineage that the policy knows."""
-        policy = self._rules.policy
-        known = {} if policy is None else policy.file.budgets
-        return {
-            lineage: self._ledger.balance(lineage, rule.guarantee)
-            for lineage, rule in known.items()
-        }
+        return balances_of(self._ledger, self._rules.policy)
 
     def status(self) -> dict[str, object]:
         """Public facts for the site's own admin: policy, ledger, budgets."""
-        halted = self._ledger.halted
-        return {
-            "policy_sha256": self.policy_sha256(),
-            "ledger_head": self._ledger.head,
-            "ledger_entries": self._ledger.length,
-            "audit_log_head": self._audit_log.head,
-            "audit_log_entries": self._audit_log.length,
-            "halted": halted,
-            "help": None if halted is None else _HALTED_HELP,
-            "budgets": {name: asdict(balance) for name, balance in self.balances().items()},
-        }
+        return status_of(self._ledger, self._audit_log, self._rules.policy, advice=_HALTED_HELP)
 
     def note_halted(self, reason: str) -> None:
         """Tell whoever reads the logs that nothing is answered, and what to do."""
@@ -175,22 +168,33 @@ class Site:
             return self._say(self._recall(opened.message))
         self._require_whole_ledger()
         match opened.message:
+            case Describe(run_id, signed):
+                schema = self._admissions.described(signed, self._rules)
+                return self._say(description_of(run_id, schema))
             case Inquire(run_id, signed):
                 return self._say(self._admissions.quote(run_id, signed, self._rules))
             case Admit(run_id, signed):
                 return self._admit(run_id, signed, opened.digest)
-            case Measure(run_id, job_digest):
-                return self._measure(self._admitted(run_id, job_digest), opened.digest)
-            case RoundPlan(run_id, job_digest) as request:
-                run = self._admitted(run_id, job_digest)
-                return self._round(run, request, opened.digest)
-            case Evaluate(run_id, job_digest) as request:
-                run = self._admitted(run_id, job_digest)
-                return self._evaluate(run, request, opened.digest)
-            case Settle(run_id, job_digest):
-                return self._settle(self._admitted(run_id, job_digest), opened.digest)
+            case Measure() | RoundPlan() | Evaluate() | Tabulate() | Unmask() | Settle() as request:
+                run = self._admitted(request.run_id, request.job_digest)
+                return self._go_on(run, request, opened.digest)
             case _:
                 raise RefusedError(Refusal.MALFORMED, "this is no message for a site")
+
+    def _go_on(self, run: AdmittedRun, request: _OfARun, digest: str) -> bytes:
+        match request:
+            case Measure():
+                return self._measure(run, digest)
+            case RoundPlan():
+                return self._round(run, request, digest)
+            case Evaluate():
+                return self._evaluate(run, request, digest)
+            case Tabulate():
+                return self._tabulate(run, digest)
+            case Unmask(missing=missing):
+                return self._unmask(run, missing, digest)
+            case Settle():
+                return self._settle(run, digest)
 
     # ------------------------------------------------------------------ releases, paid first
 
@@ -225,7 +229,7 @@ class Site:
         return self._release(run, round_step(number), plan.round_event, digest, release)
 
     def _evaluate(self, run: AdmittedRun, request: Evaluate, digest: str) -> bytes:
-        dataset, event = self._dataset(run.job), run.job.plan.evaluation.event
+        dataset, event = self._dataset(run.job), run.job.plan.require_evaluation().event
         scaling = checked_scaling(run.job, request, dataset.schema)
 
         def release() -> Reply:
@@ -235,6 +239,17 @@ class Site:
             return Evaluation(run.run_id, run.job_digest, self._head(), table)
 
         return self._release(run, EVALUATION, event, digest, release)
+
+    def _tabulate(self, run: AdmittedRun, digest: str) -> bytes:
+        plan, dataset = run.job.plan.tabulation, self._dataset(run.job)
+        if plan is None:
+            raise RefusedError(Refusal.OUT_OF_ORDER, "the job has no table")
+
+        def release() -> Reply:
+            numbers = tabulated(run, dataset, self._engine, self._masks)
+            return Tabulated(run.run_id, run.job_digest, self._head(), numbers)
+
+        return self._release(run, TABLES, plan.event, digest, release)
 
     def _release(
         self,
@@ -314,18 +329,18 @@ class Site:
 
     def _admission(self, run: AdmittedRun) -> Admission:
         schema = self._dataset(run.job).schema
-        measured = measured_features(schema) if run.job.plan.statistics else None
-        return Admission(
-            run_id=run.run_id,
-            job_digest=run.job_digest,
-            order_of_magnitude=schema.dataset.order_of_magnitude,
-            feature_count=schema.feature_count,
-            feature_digest=schema.feature_digest(),
-            measured="" if measured is None else pack_bits(measured),
-            label_scale=schema.label_scale,
-            coins_commitment=run.commitment(self._signer.name),
-            ledger_head=self._head(),
-        )
+        return admission_of(run, schema, site=self._signer.name, ledger_head=self._head())
+
+    def _unmask(self, run: AdmittedRun, missing: str, digest: str) -> bytes:
+        """Masks shared with silent sites: of one set of them, and once the own table is paid."""
+        silent = checked_missing(missing, run.job.plan.synthesis, site=self._signer.name)
+        if (stored := self._stored(run, UNMASKED, digest)) is not None:
+            return stored.envelope
+        if self._masks is None or TABLES not in self._ledger.steps(run.run_id):
+            raise RefusedError(Refusal.OUT_OF_ORDER, "no table was masked yet")
+        masks = unmasked(run, self._masks, silent)
+        reply = Unmasked(run.run_id, run.job_digest, self._head(), masks)
+        return self._say_once(run, UNMASKED, digest, reply)
 
     def _settle(self, run: AdmittedRun, digest: str) -> bytes:
         stored = self._stored(run, RECEIPT, digest)

@@ -15,6 +15,8 @@ import numpy as np
 from sordino_client.entities import Entities
 from sordino_client.mechanisms import Engine
 from sordino_client.policy import Decision, denied
+from sordino_client.synthesis.mask_keys import MaskKeys
+from sordino_client.synthesis.suitability import of_counts, of_synthesis
 from sordino_client.training.clipping import network_for
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.steps import train_round
@@ -23,9 +25,11 @@ from sordino_protocols.errors import InputError
 from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Refusal
-from sordino_protocols.models import architecture_of, parameter_count
-from sordino_protocols.plan import LossName, TrainingPlan
+from sordino_protocols.models import NadeModelSpec, architecture_of, parameter_count
+from sordino_protocols.plan import CountPlan, LossName, SynthesisPlan, TrainingPlan
 from sordino_protocols.schema import Schema, Task
+from sordino_protocols.synthesis.domain import domain_of
+from sordino_protocols.synthesis.nade import check_cells
 from sordino_protocols.weighted import Embedding
 
 # Enough for one row to be compared with another.
@@ -35,23 +39,37 @@ _LOSSES: Mapping[Task, LossName] = MappingProxyType(
 )
 
 
-def unsuitable(job: Job, schema: Schema, engine: Engine) -> Decision | None:
+def unsuitable(
+    job: Job, schema: Schema, engine: Engine, masks: MaskKeys | None = None
+) -> Decision | None:
     """The first reason why a job does not fit a data set; None if it fits.
 
     Last, the network is built and takes a step on a made-up unit, which takes a while.
     """
-    return next(_reasons(job, schema, engine), None)
+    return next(_reasons(job, schema, engine, masks), None)
 
 
-def _reasons(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
+def _reasons(
+    job: Job, schema: Schema, engine: Engine, masks: MaskKeys | None
+) -> Iterator[Decision]:
     yield from _of_unit(job, schema)
-    yield from _of_task(job, schema)
-    yield from _of_features(job, schema)
-    yield from _of_model(job, schema, engine)
+    match job.plan.tabulation:
+        case SynthesisPlan() as plan:
+            yield from of_synthesis(plan, schema, masks)
+        case CountPlan() as plan:
+            yield from of_counts(plan, schema)
+        case None if isinstance(job.file.model, NadeModelSpec):
+            yield from _of_cells(job.file.model, schema)
+            yield from _of_model(job, schema, engine)
+        case None:
+            yield from _of_task(job, schema)
+            yield from _of_features(job, schema)
+            yield from _of_tokens(job, schema)
+            yield from _of_model(job, schema, engine)
 
 
 def _of_unit(job: Job, schema: Schema) -> Iterator[Decision]:
-    asked, declared, training = job.plan.evaluation.unit, schema.dataset, job.plan.training
+    asked, declared, training = job.plan.unit, schema.dataset, job.plan.training
     unit = "record" if declared.unit is None else "entity"
     if asked != unit:
         yield denied(Refusal.FORBIDDEN_BY_POLICY, "the schema: dataset.unit", asked, unit)
@@ -65,8 +83,8 @@ def _of_unit(job: Job, schema: Schema) -> Iterator[Decision]:
 
 
 def _of_task(job: Job, schema: Schema) -> Iterator[Decision]:
-    asked = job.plan.evaluation.loss
-    loss, outputs = _LOSSES[schema.task], job.file.model.outputs
+    asked = job.plan.require_evaluation().loss
+    loss, outputs = _LOSSES[schema.task], job.file.require_model().outputs
     if (asked, outputs) != (loss, schema.outputs):
         yield denied(
             Refusal.WRONG_TASK,
@@ -74,6 +92,14 @@ def _of_task(job: Job, schema: Schema) -> Iterator[Decision]:
             f"loss {asked} of {outputs} outputs",
             f"loss {loss} of {schema.outputs} outputs",
         )
+
+
+def _of_cells(model: NadeModelSpec, schema: Schema) -> Iterator[Decision]:
+    """Of a model that reads cells and not features: it learns what records are like."""
+    try:
+        check_cells(model, domain_of(schema).shape)
+    except InputError as error:
+        yield denied(Refusal.WRONG_TASK, "the job: model.cells", str(error), "the schema's cells")
 
 
 def _of_features(job: Job, schema: Schema) -> Iterator[Decision]:
@@ -95,18 +121,24 @@ def _of_features(job: Job, schema: Schema) -> Iterator[Decision]:
         yield denied(Refusal.WRONG_TASK, "the job: training.augmentation", "images", "tokens")
 
 
-def _of_model(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
+def _of_tokens(job: Job, schema: Schema) -> Iterator[Decision]:
     has_tokens = schema.vocabulary is not None
     try:
-        steps = architecture_of(job.file.model, schema.feature_count).steps
-        reads_tokens = any(isinstance(step.operation, Embedding) for step in steps)
-        if reads_tokens != has_tokens:
-            yield denied(
-                Refusal.WRONG_TASK,
-                "the schema: columns",
-                "a model of tokens" if reads_tokens else "a model of numbers",
-                "tokens" if has_tokens else "numbers",
-            )
+        steps = architecture_of(job.file.require_model(), schema.feature_count).steps
+    except InputError:
+        return  # which `_of_model` says
+    reads_tokens = any(isinstance(step.operation, Embedding) for step in steps)
+    if reads_tokens != has_tokens:
+        yield denied(
+            Refusal.WRONG_TASK,
+            "the schema: columns",
+            "a model of tokens" if reads_tokens else "a model of numbers",
+            "tokens" if has_tokens else "numbers",
+        )
+
+
+def _of_model(job: Job, schema: Schema, engine: Engine) -> Iterator[Decision]:
+    try:
         _try_the_network(job, schema, engine)
     except InputError as error:
         yield denied(
@@ -123,8 +155,8 @@ def _try_the_network(job: Job, schema: Schema, engine: Engine) -> None:
     if job.plan.training is not None:
         _take_a_step(job, job.plan.training, schema, engine)
         return
-    loss, features = job.plan.evaluation.loss, schema.feature_count
-    network = network_for(job.file.model, features, loss, performance=engine.performance)
+    loss, features = job.plan.require_evaluation().loss, schema.feature_count
+    network = network_for(job.file.require_model(), features, loss, performance=engine.performance)
     with single_threaded():
         network.check_outputs(_TRIED_ROWS)
 
@@ -132,9 +164,10 @@ def _try_the_network(job: Job, schema: Schema, engine: Engine) -> None:
 def _take_a_step(job: Job, training: TrainingPlan, schema: Schema, engine: Engine) -> None:
     """Train on one made-up unit, as large as a unit can be, and forget it."""
     plan = replace(training, sampling_rate=1.0, local_steps=1, lanes=0)
-    rows, features = plan.records_per_unit, schema.feature_count
+    model, rows = job.file.require_model(), plan.records_per_unit
+    features = architecture_of(model, schema.feature_count).feature_count
     everything = Entities(np.arange(rows), np.array([0, rows]))
-    size = parameter_count(job.file.model, features) + plan.thresholds
+    size = parameter_count(model, features) + plan.thresholds
     train_round(
         Units(
             np.zeros((rows, features), dtype=np.float32),
@@ -143,7 +176,7 @@ def _take_a_step(job: Job, training: TrainingPlan, schema: Schema, engine: Engin
             entities=everything if plan.unit == "entity" else None,
         ),
         np.zeros(size),
-        job.file.model,
+        model,
         plan,
         expected_batch_size=1.0,
         noise=engine.noise,

@@ -36,6 +36,7 @@ from sordino_client.reader import Reader
 from sordino_client.reload import Reloader, read_rules
 from sordino_client.self_test_record import is_tested
 from sordino_client.site import Site
+from sordino_client.synthesis.mask_keys import MaskKeys, load_mask_keys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
@@ -222,6 +223,7 @@ def _open_services(
         metrics=metrics,
         network_cut_off=network_cut_off,
         now=_now,
+        masks=_mask_keys(config),
     )
     if ledger.halted is not None:
         site.note_halted(ledger.halted)
@@ -235,6 +237,18 @@ def _open_services(
         AdminService(desk, site=section.name),
         reloader,
     )
+
+
+def _mask_keys(config: SiteConfig) -> MaskKeys | None:
+    """The keys with which this site takes part in sums; None where it takes part in none.
+
+    Raises:
+        NotFoundError: a file or the directory is absent.
+        InputError: a key file is wrong.
+    """
+    if config.site.mask_key is None:
+        return None
+    return load_mask_keys(config.site.mask_key, config.peers, site=config.site.name)
 
 
 def _engine(section: TrainingSection) -> Engine:

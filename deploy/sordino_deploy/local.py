@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sordino_client.config import SiteConfig
 from sordino_client.config import load_config as load_site_config
+from sordino_client.synthesis.mask_keys import PUBLIC_SUFFIX, SECRET_SUFFIX, save_mask_keypair
 from sordino_deploy import pki
 from sordino_deploy.processes import Child, Supervisor, free_ports
 from sordino_deploy.self_testing import start_self_test, wait_tested
@@ -111,6 +112,8 @@ class LocalFederation:
         self._prepare_scientist(authority, ca)
         for site in self.sites:
             self._prepare_site(site, ca)
+        for site in self.sites:
+            self._pin_masks(site)
 
     def start(self, supervisor: Supervisor) -> dict[str, Child]:
         """Start everything; vaults once their code was tested, see `wait_ready`.
@@ -253,6 +256,7 @@ class LocalFederation:
         here, server = self.layout.site(site.name), self.layout.server
         save_keypair(here / "keys", site.name)
         node_key = pki.create_node_key(here / "keys", site.name)
+        save_mask_keypair(here / "keys", site.name)
         pki.trust(here / "keys" / f"{site.name}.pub", server / "sites")
         shutil.copyfile(
             node_key.with_name(f"{site.name}.node.openssh"), server / "nodes" / f"{site.name}.pub"
@@ -279,6 +283,8 @@ class LocalFederation:
             submitters = "submitters"
             server_key = "keys/{_SERVER}.pub"
             signing_key = "keys/{site.name}.key"
+            mask_key = "keys/{site.name}{SECRET_SUFFIX}"
+            peers = "peers"
 
             [link]
             server = "127.0.0.1:{self._public}"
@@ -287,6 +293,15 @@ class LocalFederation:
             metrics = "127.0.0.1:{self._link_metrics[site.name]}"
             """,
         )
+
+    def _pin_masks(self, site: LocalSite) -> None:
+        """Hand each other site's public key for sums to the site, as their admins would."""
+        peers = self.layout.site(site.name) / "peers"
+        peers.mkdir()
+        for other in self.sites:
+            if other.name != site.name:
+                public = f"{other.name}{PUBLIC_SUFFIX}"
+                shutil.copyfile(self.layout.site(other.name) / "keys" / public, peers / public)
 
 
 def _environment() -> dict[str, str]:

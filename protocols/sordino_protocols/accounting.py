@@ -7,9 +7,9 @@ chosen after seeing earlier results (Feldman & Zrnic 2021), so curves are what a
 kept in.
 
 Curves have closed forms (`renyi_divergences`). PLDs are dp-accounting's (`loss_distributions`), but
-where nothing is sampled and all noise is Gaussian: then there are closed forms, exact and instant
-(`unsampled_losses`). The library takes a second or two to import, so it is imported when the first
-other event is priced.
+where nothing is sampled and all noise is Gaussian: then there are closed forms, or for many
+discrete releases convolutions of our own, both instant (`unsampled_losses`). The library takes a
+second or two to import, so it is imported when the first other event is priced.
 """
 
 import math
@@ -26,7 +26,7 @@ from sordino_protocols.loss_distributions import (
     loss_distribution,
     parts_of,
 )
-from sordino_protocols.privacy import Composed, Event, ExponentialQuantile, Leaf
+from sordino_protocols.privacy import Choice, Composed, Event, Leaf
 from sordino_protocols.renyi_divergences import Values, divergences
 from sordino_protocols.unsampled_losses import unsampled_losses
 
@@ -94,10 +94,10 @@ def renyi_curve(event: Event) -> RenyiCurve:
 def epsilon_by_pld(event: Event, delta: float) -> float:
     """The epsilon at `delta`, by PLD, rounded up by the discretisation (by 5e-4 of it or less).
 
-    Exact where nothing is sampled and all noise is Gaussian, but for one discrete release. An upper
-    bound by the Rényi curve where that exceeds 100 or the event has more than a thousand different
-    mechanisms, where delta is too small for a PLD, and where it is the lower one for a quantile,
-    whose PLD is not tight.
+    Exact where nothing is sampled and all noise is Gaussian, but for one discrete release; with
+    more of these, up by 1e-4 of it or less. An upper bound by the Rényi curve where that exceeds
+    100 or the event has more than a thousand different mechanisms, where delta is too small for a
+    PLD, and where it is the X PLD is not tight.
     """
     parts = parts_of(event)
     if not parts.groups:
@@ -112,7 +112,7 @@ def epsilon_by_pld(event: Event, delta: float) -> float:
         return min(exact, loose)
     tight = float(loss_distribution(event).get_epsilon_for_delta(delta))
     # The library adds 1e-15 to delta for each composition, which is too much for the smallest ones.
-    return min(tight, loose) if _has_quantiles(parts) or math.isinf(tight) else tight
+    return min(tight, loose) if _has_choices(parts) or math.isinf(tight) else tight
 
 
 def has_tight_epsilon(event: Event) -> bool:
@@ -175,5 +175,5 @@ def _divergences(leaf: Leaf) -> Values:
     return divergences(leaf, ORDERS)
 
 
-def _has_quantiles(parts: Parts) -> bool:
-    return any(isinstance(leaf, ExponentialQuantile) for leaf, _ in parts.groups)
+def _has_choices(parts: Parts) -> bool:
+    return any(isinstance(leaf, Choice) for leaf, _ in parts.groups)

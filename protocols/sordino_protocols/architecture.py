@@ -12,6 +12,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from sordino_protocols.cells import (
+    CellLikelihood,
+    CellOperation,
+    WeightedCells,
+    multiply_adds_of_cells,
+)
 from sordino_protocols.errors import InputError
 from sordino_protocols.operations import (
     Combination,
@@ -27,8 +33,8 @@ MAX_STEPS = 1_000
 MAX_ACTIVATIONS = 2**22
 MAX_MULTIPLY_ADDS = 2**31
 
-Operation = Weightless | Weighted | Combination
-AnyOperation = Annotated[Operation, Field(discriminator="kind")]
+Operation = Weightless | Weighted | Combination | CellOperation
+AnyOperation = Annotated[Weightless | Weighted | Combination, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class Assembly:
         return InputError(f"model.{self._kind}: {path}: {reason}")
 
     def _step(self, path: str, operation: Operation, inputs: tuple[Value, ...]) -> Step:
-        if isinstance(operation, Combination):
+        if isinstance(operation, Combination | CellLikelihood):
             shapes = tuple(value.shape for value in inputs)
             if len(shapes) < 2:  # noqa: PLR2004
                 raise InputError(f"combines values; {len(shapes)} arrived")
@@ -162,8 +168,9 @@ class Assembly:
             raise InputError("reads whole numbers of the features: put it before other layers")
         arrived = inputs[0].shape
         shape = operation.output_shape(arrived)
-        parameters = operation.parameters(arrived) if isinstance(operation, Weighted) else ()
-        return Step(path, operation, inputs, shape, parameters)
+        if isinstance(operation, Weighted | WeightedCells):
+            return Step(path, operation, inputs, shape, operation.parameters(arrived))
+        return Step(path, operation, inputs, shape, ())
 
     def _charge(self, step: Step) -> None:
         self._parameters += sum(parameter.size for parameter in step.parameters)
@@ -184,6 +191,8 @@ def _multiply_adds(step: Step) -> int:
         return math.prod(step.shape) * arrived[-1]
     if isinstance(step.operation, Weighted):
         return multiply_adds(step.operation, arrived)
+    if isinstance(step.operation, WeightedCells):
+        return multiply_adds_of_cells(step.operation, arrived)
     return 0
 
 

@@ -19,7 +19,13 @@ from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from sordino_protocols.certificate_facts import (
     AttachedAudit,
@@ -30,6 +36,7 @@ from sordino_protocols.certificate_facts import (
     KeyFacts,
     SiteFacts,
     StandardFacts,
+    TableClaims,
     key_facts,
 )
 from sordino_protocols.errors import IntegrityError
@@ -55,11 +62,12 @@ class Certificate(BaseModel):
         sites: every site that was admitted, by name.
         composition: the cost for a person at several sites.
         model_sha256: of the released model's file, hex; None where the run released none.
-        evaluation: how good the model is.
+        evaluation: how good the model is; None where there is none.
         limits: what this certificate does not say.
         standards: how it maps to guidelines.
         signature: the server's, over everything but itself and `audits`; hex.
         audits: added later, each signed by its auditor.
+        table: what was released instead of a model; absent where there is a model.
     """
 
     model_config = STRICT
@@ -72,11 +80,12 @@ class Certificate(BaseModel):
     sites: dict[str, SiteFacts]
     composition: CompositionFacts
     model_sha256: str | None
-    evaluation: EvaluationClaims
+    evaluation: EvaluationClaims | None
     limits: tuple[str, ...]
     standards: tuple[StandardFacts, ...]
     signature: str
     audits: tuple[AttachedAudit, ...]
+    table: TableClaims | None = None
 
     def canonical(self) -> bytes:
         """The one spelling of this certificate; what its file holds."""
@@ -87,6 +96,14 @@ class Certificate(BaseModel):
         return _CONTEXT + canonical_json(
             self.model_dump(mode="json", exclude={"signature", "audits"})
         )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_table(self, dump: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Without a table it is spelled as it was before there were any."""
+        raw: dict[str, JsonValue] = dump(self)
+        if raw.get("table", self) is None:
+            del raw["table"]
+        return raw
 
     def digest(self) -> str:
         """SHA-256 of the signed bytes, in hex: what an auditor's signature binds to."""

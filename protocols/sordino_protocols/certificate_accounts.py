@@ -36,12 +36,12 @@ def check_accounts(field: str, site: str, evidence: SiteEvidence, job: Job) -> I
 def _check_receipt(
     field: str, receipt: Receipt, charged: tuple[Event, ...], job: Job
 ) -> Iterator[Problem]:
-    claims, delta = f"{field}.claims", job.file.privacy.delta
+    claims, delta = f"{field}.claims", job.file.require_privacy().delta
     if receipt.delta != delta:
         yield false(f"{claims}.delta", f"{receipt.delta:g} is not the job's delta {delta:g}")
     planned = epsilon_by_pld(job.plan.event, delta)
     yield from _not_below(f"{claims}.epsilon_planned", receipt.epsilon_planned, planned)
-    if receipt.epsilon_planned > job.file.privacy.epsilon * (1 + TOLERANCE):
+    if receipt.epsilon_planned > job.file.require_privacy().epsilon * (1 + TOLERANCE):
         yield false(f"{claims}.epsilon_planned", "is more than the job declares")
     whole = composed(charged)
     if whole is None:

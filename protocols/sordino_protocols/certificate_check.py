@@ -52,6 +52,7 @@ from sordino_protocols.certificate_problems import (
     false,
 )
 from sordino_protocols.certificate_standards import LIMITS, STANDARDS
+from sordino_protocols.certificate_tables import check_table
 from sordino_protocols.errors import (
     AuthenticationError,
     ExitCode,
@@ -121,6 +122,7 @@ def verify_certificate(certificate: Certificate, trusted: TrustedKeys) -> Verifi
         problems += _check_job_facts(certificate.job, job)
         problems += _check_sites(certificate, job, trusted.sites, notes)
         problems += _check_evaluation(certificate, job)
+        problems += check_table(certificate, job)
     problems += _check_texts(certificate)
     for index, audit in enumerate(certificate.audits):
         problems += _check_audit(f"audits[{index}]", audit, certificate, trusted.auditors, notes)
@@ -128,13 +130,16 @@ def verify_certificate(certificate: Certificate, trusted: TrustedKeys) -> Verifi
 
 
 def check_model(certificate: Certificate, content: bytes) -> Iterator[Problem]:
-    """Problems of a model's file that is said to be the certificate's.
+    """Problems of the file of a model, or of a table, that is said to be the certificate's.
 
     A model that was validated is known by its numbers, which the sites compared with the job.
     """
     if certificate.job.kind == "validate":
         if _numbers_digest(content) != _brought_digest(certificate):
             yield broken("job.body", "the model's file is not the one that was validated")
+    elif certificate.table is not None:
+        if hashlib.sha256(content).hexdigest() not in certificate.table.files.values():
+            yield broken("table.files", "the file is none of those that the run released")
     elif hashlib.sha256(content).hexdigest() != certificate.model_sha256:
         yield broken("model_sha256", "the model's file is another one")
 
@@ -145,11 +150,20 @@ def check_job_file(certificate: Certificate, file: JobFile) -> Iterator[Problem]
         job = read_job(certificate.job.body.encode("ascii"))
     except (PeerError, ValueError):
         return
-    if file.validation is not None and file.validation.weights_sha256 is None:
-        known = job.file.validation
-        file = file.model_copy(update={"validation": known})
-    if job.file != file:
+    if job.file != _filled_in(file, job.file):
         yield broken("job.body", "the job file says something else")
+
+
+def _filled_in(file: JobFile, known: JobFile) -> JobFile:
+    """The file with what the command that submits it fills in, where it does not say that."""
+    filled: dict[str, object] = {}
+    if file.validation is not None and file.validation.weights_sha256 is None:
+        filled["validation"] = known.validation
+    if file.synthesis is not None and known.synthesis is not None:
+        facts = {name: getattr(known.synthesis, name) for name in ("schema_sha256", "shape")}
+        absent = {name: fact for name, fact in facts.items() if not getattr(file.synthesis, name)}
+        filled["synthesis"] = file.synthesis.model_copy(update=absent)
+    return file.model_copy(update=filled)
 
 
 def _numbers_digest(content: bytes) -> str | None:
@@ -265,7 +279,7 @@ def _check_sites(
 def _check_composition(
     claimed: CompositionFacts, sites: Mapping[str, SiteEvidence], job: Job
 ) -> Iterator[Problem]:
-    proven = composition(sites, delta=job.file.privacy.delta)
+    proven = composition(sites, delta=job.file.require_privacy().delta)
     if len(claimed.table) == len(proven.table):
         pairs = zip(claimed.table, proven.table, strict=True)
         table = tuple(
@@ -322,6 +336,10 @@ def _check_site(
 def _check_evaluation(certificate: Certificate, job: Job) -> Iterator[Problem]:
     """What of the server's word can be held against the job."""
     evaluation, plan = certificate.evaluation, job.plan.evaluation
+    if (evaluation is None) != (plan is None):
+        yield false("evaluation", "goes with a model, and only with one")
+    if evaluation is None or plan is None:
+        return
     if evaluation.loss != plan.loss:
         yield false("evaluation.loss", "is not the job's")
     if not set(evaluation.sites) <= set(certificate.sites):
@@ -334,7 +352,7 @@ def _check_evaluation(certificate: Certificate, job: Job) -> Iterator[Problem]:
     for name, figure in evaluation.figures.items():
         if not figure.lower <= figure.value <= figure.upper:
             yield false(f"evaluation.figures.{name}", "lies outside its own interval")
-    if certificate.model_sha256 is None and job.plan.training is not None:
+    if certificate.model_sha256 is None and job.file.job.kind == "train":
         yield false("model_sha256", "a run that trained has a model")
 
 

@@ -107,16 +107,16 @@ def job_facts(signed: SignedJob, job: Job) -> JobFacts:
         name=job.file.job.name,
         kind=job.file.job.kind,
         dataset=job.file.job.dataset,
-        unit=job.file.privacy.unit,
-        epsilon=job.file.privacy.epsilon,
-        delta=job.file.privacy.delta,
+        unit=job.file.require_privacy().unit,
+        epsilon=job.file.require_privacy().epsilon,
+        delta=job.file.require_privacy().delta,
     )
 
 
 def site_claims(evidence: SiteEvidence, job: Job) -> SiteClaims:
     """What a site's evidence says; its events must be the plan's, see `surplus`."""
     admission, receipt = evidence.admission, evidence.receipt
-    whole, delta = composed(evidence.charged), job.file.privacy.delta
+    whole, delta = composed(evidence.charged), job.file.require_privacy().delta
     if receipt is None:
         planned = epsilon_by_pld(whole, delta) if whole else 0.0
         counted = epsilon_by_rdp(whole, delta) if whole else 0.0
@@ -199,12 +199,25 @@ def planned_steps(plan: RunPlan) -> list[Event]:
     steps: list[Event] = [] if plan.statistics is None else [plan.statistics.event]
     if plan.training is not None:
         steps += [plan.training.round_event] * plan.training.rounds
-    return [*steps, plan.evaluation.event]
+    if plan.evaluation is not None:
+        steps.append(plan.evaluation.event)
+    if plan.tabulation is not None:
+        steps.append(plan.tabulation.event)
+    return steps
 
 
 def surplus(evidence: SiteEvidence, job: Job) -> int:
     """How many charged events the job's plan does not have; what is not planned is not priced."""
     return (Counter(evidence.charged) - Counter(planned_steps(job.plan))).total()
+
+
+def table_costs(job: Job) -> tuple[float, float]:
+    """What a table's release costs by PLD, and what it costs if nobody else is trusted."""
+    plan, delta = job.plan, job.file.require_privacy().delta
+    alone = epsilon_by_pld(plan.event, delta)
+    if plan.synthesis is None or plan.synthesis.mode != "sum":
+        return alone, alone
+    return epsilon_by_pld(plan.synthesis.whole_event, delta), alone
 
 
 def composed(events: Sequence[Event]) -> Event | None:

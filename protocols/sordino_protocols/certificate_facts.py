@@ -8,7 +8,7 @@ from pydantic import BaseModel, JsonValue
 from sordino_protocols.files import STRICT
 from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import JobKind, Purpose
-from sordino_protocols.plan import LossName
+from sordino_protocols.plan import LossName, SynthesisMode
 from sordino_protocols.privacy import PrivacyUnit
 from sordino_protocols.scorecard import Figure
 
@@ -43,7 +43,8 @@ class JobFacts(BaseModel):
         nonce: 32 hex digits.
         signature: Ed25519, hex.
         name: of the job, as its body says; this and everything below follows from the body.
-        kind: whether a model was trained, or one that was brought was validated.
+        kind: whether a model was trained, one that was brought was validated, records were
+            synthesized, or counted.
         dataset: by its name at the sites.
         unit: whom the guarantee is about.
         epsilon: declared limit for one unit at one site.
@@ -239,6 +240,31 @@ class EvaluationClaims(BaseModel):
     confidence: float
     noise_std: float
     sites: tuple[str, ...]
+
+
+class TableClaims(BaseModel):
+    """What a run released that made no model: a table of counts, of marginals or of rows.
+
+    Attributes:
+        mode: of a synthesis; None of counting queries.
+        generator: how a synthesis makes rows; None of counting queries.
+        sites: whose releases are in it; the server's word, as `missing` and `files`.
+        missing: sites of a sum that stayed silent.
+        epsilon: what the server can learn of one unit at one site, by PLD, at the job's delta; in
+            mode "sum" as long as the masks hold and no more sites than planned reveal their noise.
+        epsilon_without_masks: the same if nobody else is trusted, which is what a ledger charges.
+        files: SHA-256 of what came of it, hex, by the file's name.
+    """
+
+    model_config = STRICT
+
+    mode: SynthesisMode | None
+    generator: str | None
+    sites: tuple[str, ...]
+    missing: tuple[str, ...]
+    epsilon: float
+    epsilon_without_masks: float
+    files: dict[str, str]
 
 
 class MappingEntry(BaseModel):

@@ -30,10 +30,12 @@ from sordino_protocols.accounting import (
 from sordino_protocols.errors import InputError
 from sordino_protocols.loss_distributions import Parts, parts_of
 from sordino_protocols.privacy import (
+    Choice,
     Composed,
     DiscreteGaussian,
     DiscreteLaplace,
     Event,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -57,7 +59,7 @@ _POINTS = 20_001
 
 Curve = Callable[[Event], RenyiCurve]
 Tight = Callable[[Event, float], float]
-Other = Laplace | DiscreteLaplace | ExponentialQuantile
+Other = Laplace | DiscreteLaplace | Choice
 
 
 class AccountantsDisagreeError(InputError):
@@ -256,7 +258,7 @@ def _check_other(leaf: Other | DiscreteGaussian, delta: float, curve: Curve, tig
         return
     theirs = _other_epsilon(leaf, delta)
     ours = tight(leaf, delta)
-    if isinstance(leaf, ExponentialQuantile):
+    if isinstance(leaf, Choice):
         # Ours is the better of two bounds, so it may be below theirs by the Rényi curve.
         theirs = min(theirs, epsilon_by_rdp(leaf, delta))
     _require_close(f"tightly, for {type(leaf).__name__},", ours, theirs, _PLD_TOLERANCE)
@@ -301,7 +303,7 @@ def _other_epsilon(leaf: Other, delta: float) -> float:
             # Randomised response (Kairouz et al. 2015): delta = (e^pure - e^x) / (1 + e^pure).
             pure = 1 / noise_multiplier
             return max(0.0, pure + math.log1p(-delta * (1 + math.exp(-pure))))
-        case ExponentialQuantile(epsilon):
+        case ExponentialQuantile(epsilon) | Exponential(epsilon):
             # Dong et al. 2020, lemma 2, solved for epsilon.
             rest = 1 - math.sqrt(-delta * math.expm1(-epsilon))
             return max(0.0, epsilon + 2 * math.log(rest))

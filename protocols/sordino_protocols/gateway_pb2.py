@@ -4,53 +4,50 @@
 # source: sordino_protocols/gateway.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
+
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
+
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC,
-    6,
-    33,
-    5,
-    '',
-    'sordino_protocols/gateway.proto'
+    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "sordino_protocols/gateway.proto"
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-
-
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsordino_protocols/gateway.proto\x12\x12sordino.gateway.v1\"t\n\rSubmitRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsubmitter\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\x0c\"\x1d\n\x0bSubmitReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x0e\n\x0cSitesRequest\"\x1a\n\nSitesReply\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x1a\n\nWatchEvent\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x1d\n\x0bShowRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x19\n\tShowReply\x12\x0c\n\x04json\x18\x01 \x01(\t\",\n\x0c\x46\x65tchRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x18\n\x05\x43hunk\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x32\xd4\x03\n\x07Gateway\x12L\n\x06Submit\x12!.sordino.gateway.v1.SubmitRequest\x1a\x1f.sordino.gateway.v1.SubmitReply\x12S\n\x0bSubmitModel\x12!.sordino.gateway.v1.SubmitRequest\x1a\x1f.sordino.gateway.v1.SubmitReply(\x01\x12I\n\x05Sites\x12 .sordino.gateway.v1.SitesRequest\x1a\x1e.sordino.gateway.v1.SitesReply\x12K\n\x05Watch\x12 .sordino.gateway.v1.WatchRequest\x1a\x1e.sordino.gateway.v1.WatchEvent0\x01\x12\x46\n\x04Show\x12\x1f.sordino.gateway.v1.ShowRequest\x1a\x1d.sordino.gateway.v1.ShowReply\x12\x46\n\x05\x46\x65tch\x12 .sordino.gateway.v1.FetchRequest\x1a\x19.sordino.gateway.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
+    b'\n\x1fsordino_protocols/gateway.proto\x12\x12sordino.gateway.v1"t\n\rSubmitRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsubmitter\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\r\n\x05nonce\x18\x05 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x06 \x01(\x0c"\x1d\n\x0bSubmitReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t"\x0e\n\x0cSitesRequest"\x1a\n\nSitesReply\x12\x0c\n\x04json\x18\x01 \x01(\t"\x1e\n\x0cWatchRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t"\x1a\n\nWatchEvent\x12\x0c\n\x04json\x18\x01 \x01(\t"\x1d\n\x0bShowRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t"\x19\n\tShowReply\x12\x0c\n\x04json\x18\x01 \x01(\t",\n\x0c\x46\x65tchRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t"\x18\n\x05\x43hunk\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x32\xd4\x03\n\x07Gateway\x12L\n\x06Submit\x12!.sordino.gateway.v1.SubmitRequest\x1a\x1f.sordino.gateway.v1.SubmitReply\x12S\n\x0bSubmitModel\x12!.sordino.gateway.v1.SubmitRequest\x1a\x1f.sordino.gateway.v1.SubmitReply(\x01\x12I\n\x05Sites\x12 .sordino.gateway.v1.SitesRequest\x1a\x1e.sordino.gateway.v1.SitesReply\x12K\n\x05Watch\x12 .sordino.gateway.v1.WatchRequest\x1a\x1e.sordino.gateway.v1.WatchEvent0\x01\x12\x46\n\x04Show\x12\x1f.sordino.gateway.v1.ShowRequest\x1a\x1d.sordino.gateway.v1.ShowReply\x12\x46\n\x05\x46\x65tch\x12 .sordino.gateway.v1.FetchRequest\x1a\x19.sordino.gateway.v1.Chunk0\x01\x62\x06proto3'
+)
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sordino_protocols.gateway_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "sordino_protocols.gateway_pb2", _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITREQUEST']._serialized_start=55
-  _globals['_SUBMITREQUEST']._serialized_end=171
-  _globals['_SUBMITREPLY']._serialized_start=173
-  _globals['_SUBMITREPLY']._serialized_end=202
-  _globals['_SITESREQUEST']._serialized_start=204
-  _globals['_SITESREQUEST']._serialized_end=218
-  _globals['_SITESREPLY']._serialized_start=220
-  _globals['_SITESREPLY']._serialized_end=246
-  _globals['_WATCHREQUEST']._serialized_start=248
-  _globals['_WATCHREQUEST']._serialized_end=278
-  _globals['_WATCHEVENT']._serialized_start=280
-  _globals['_WATCHEVENT']._serialized_end=306
-  _globals['_SHOWREQUEST']._serialized_start=308
-  _globals['_SHOWREQUEST']._serialized_end=337
-  _globals['_SHOWREPLY']._serialized_start=339
-  _globals['_SHOWREPLY']._serialized_end=364
-  _globals['_FETCHREQUEST']._serialized_start=366
-  _globals['_FETCHREQUEST']._serialized_end=410
-  _globals['_CHUNK']._serialized_start=412
-  _globals['_CHUNK']._serialized_end=436
-  _globals['_GATEWAY']._serialized_start=439
-  _globals['_GATEWAY']._serialized_end=907
+    DESCRIPTOR._loaded_options = None
+    _globals["_SUBMITREQUEST"]._serialized_start = 55
+    _globals["_SUBMITREQUEST"]._serialized_end = 171
+    _globals["_SUBMITREPLY"]._serialized_start = 173
+    _globals["_SUBMITREPLY"]._serialized_end = 202
+    _globals["_SITESREQUEST"]._serialized_start = 204
+    _globals["_SITESREQUEST"]._serialized_end = 218
+    _globals["_SITESREPLY"]._serialized_start = 220
+    _globals["_SITESREPLY"]._serialized_end = 246
+    _globals["_WATCHREQUEST"]._serialized_start = 248
+    _globals["_WATCHREQUEST"]._serialized_end = 278
+    _globals["_WATCHEVENT"]._serialized_start = 280
+    _globals["_WATCHEVENT"]._serialized_end = 306
+    _globals["_SHOWREQUEST"]._serialized_start = 308
+    _globals["_SHOWREQUEST"]._serialized_end = 337
+    _globals["_SHOWREPLY"]._serialized_start = 339
+    _globals["_SHOWREPLY"]._serialized_end = 364
+    _globals["_FETCHREQUEST"]._serialized_start = 366
+    _globals["_FETCHREQUEST"]._serialized_end = 410
+    _globals["_CHUNK"]._serialized_start = 412
+    _globals["_CHUNK"]._serialized_end = 436
+    _globals["_GATEWAY"]._serialized_start = 439
+    _globals["_GATEWAY"]._serialized_end = 907
 # @@protoc_insertion_point(module_scope)

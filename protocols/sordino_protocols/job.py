@@ -1,253 +1,64 @@
-"""The job file, strictly read, and its canonical, signed form.
+"""A job: the file with its noise, canonical and signed.
 
-A job is data: it names a data set, a model from the allow-list and the privacy it may cost. A
-person writes a `JobFile`; `pricing.resolve` adds the noise that the wanted epsilon needs and makes
-it a `Job`: that is what is signed, sent, pinned by its digest, and priced again at every site from
-the noise it really asks for. What must stay true: whoever holds a job computes the same plan.
+A job is data: it names a data set, a model or a generator from the allow-list and the privacy it
+may cost. A person writes a `JobFile`; `pricing.resolve` adds the noise that the wanted epsilon
+needs and makes it a `Job`: that is what is signed, sent, pinned by its digest, and priced again at
+every site from the noise it really asks for. What must stay true: whoever holds a job computes the
+same plan.
 """
 
 import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from sordino_protocols.clipping import FlatClipping, PerLayerClipping
-from sordino_protocols.columns import ColumnName
-from sordino_protocols.errors import InputError, PeerError
-from sordino_protocols.job_sections import (
-    AuditSection,
-    CohortSection,
-    EvaluationSection,
-    Name,
-    Positive,
-    StatisticsSection,
-    TrainingSection,
-    ValidationSection,
-)
-from sordino_protocols.models import ModelSpec, parameter_groups
-from sordino_protocols.optimizer import ServerOptimizer, SgdOptimizer, SgldOptimizer
-from sordino_protocols.plan import (
-    EvaluationPlan,
-    LossName,
-    RunPlan,
-    StatisticsPlan,
-    TrainingPlan,
-)
-from sordino_protocols.privacy import Guarantee, PrivacyUnit
+from sordino_protocols.errors import PeerError
+from sordino_protocols.job_file import JobFile
+from sordino_protocols.job_sections import JobKind, JobSection, Positive, PrivacySection
+from sordino_protocols.plan import RunPlan
 from sordino_protocols.signing import Signer, TrustStore, canonical_json
 
+__all__ = [
+    "JOB_VERSION",
+    "PURPOSES",
+    "Job",
+    "JobFile",
+    "JobKind",
+    "JobSection",
+    "PrivacySection",
+    "Purpose",
+    "SignedJob",
+    "new_nonce",
+    "read_job",
+    "sign_job",
+    "verify_job",
+    "weights_digest",
+]
+
 JOB_VERSION: Literal[2] = 2
-JobKind = Literal["train", "validate"]
-Purpose = Literal["train", "validate", "price"]
+Purpose = Literal["train", "validate", "synthesize", "count", "mock", "price"]
 PURPOSES: Mapping[str, Purpose] = MappingProxyType(
-    {"train": "train", "validate": "validate", "price": "price"}
+    {
+        "train": "train",
+        "validate": "validate",
+        "synthesize": "synthesize",
+        "count": "count",
+        "mock": "mock",
+        "price": "price",
+    }
 )
 _NONCE = re.compile(r"[0-9a-f]{32}")
+# Left out of the canonical form where they are absent: jobs from before there were any keep theirs.
+_LATER_SECTIONS = ("synthetic", "synthesis", "counting")
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class JobSection(BaseModel):
-    """`[job]`: what is done with which data set.
-
-    Attributes:
-        name: of the job; whoever approves one compares it with the last of the same name.
-        kind: "train" a model, or "validate" one that the job brings.
-        dataset: by its name at the sites.
-        columns: the feature columns to use, as the schema names them; none named: all.
-    """
-
-    model_config = _STRICT
-
-    name: Name
-    kind: JobKind
-    dataset: Name
-    columns: tuple[ColumnName, ...] = ()
-
-    @model_validator(mode="after")
-    def _distinct(self) -> "JobSection":
-        if len(set(self.columns)) < len(self.columns):
-            raise ValueError("columns must not repeat a name")
-        return self
-
-
-class PrivacySection(BaseModel):
-    """`[privacy]`: what the run may cost one privacy unit at one site, evaluation included.
-
-    Attributes:
-        unit: must be what the data set declares: "entity" where it names a unit column.
-        epsilon: of the whole run.
-        delta: of the whole run.
-    """
-
-    model_config = _STRICT
-
-    unit: PrivacyUnit
-    epsilon: Annotated[float, Field(gt=0, le=100)]
-    delta: Annotated[float, Field(gt=0, le=1e-2)]
-
-
-class JobFile(BaseModel):
-    """A job as a data scientist writes it, in TOML.
-
-    Attributes:
-        training: of a training job, with `optimizer`.
-        validation: of a validation.
-    """
-
-    model_config = _STRICT
-
-    job: JobSection
-    privacy: PrivacySection
-    model: ModelSpec
-    training: TrainingSection | None = None
-    optimizer: ServerOptimizer | None = None
-    validation: ValidationSection | None = None
-    statistics: StatisticsSection | None = None
-    evaluation: EvaluationSection = EvaluationSection()
-    audit: AuditSection = AuditSection()
-    cohort: CohortSection = CohortSection()
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """What the job promises one privacy unit at one site."""
-        return Guarantee(self.privacy.epsilon, self.privacy.delta)
-
-    @property
-    def loss(self) -> LossName:
-        """What the model is for: of training, or of what is validated."""
-        if self.validation is not None:
-            return self.validation.loss
-        return self.require_training().loss
-
-    def require_training(self) -> TrainingSection:
-        """The section of a training job.
-
-        Raises:
-            InputError: the job is a validation.
-        """
-        if self.training is None:
-            raise InputError(f"job {self.job.name!r} is a validation: it trains nothing")
-        return self.training
-
-    def require_optimizer(self) -> ServerOptimizer:
-        """The server's optimiser in a training job.
-
-        Raises:
-            InputError: the job is a validation.
-        """
-        if self.optimizer is None:
-            raise InputError(f"job {self.job.name!r} is a validation: it trains nothing")
-        return self.optimizer
-
-    def training_plan(self, noise_multiplier: float) -> TrainingPlan:
-        """The training plan at a given noise.
-
-        Raises:
-            InputError: the job is a validation.
-        """
-        section = self.require_training()
-        return TrainingPlan(
-            sampling_rate=section.sampling_rate,
-            noise_multiplier=noise_multiplier,
-            clipping_norm=section.clipping_norm,
-            rounds=section.rounds,
-            local_steps=section.local_steps,
-            local_learning_rate=section.local_learning_rate,
-            lanes=self.audit.lanes,
-            clipping=section.clipping,
-            update=section.update,
-            local_optimizer=section.local_optimizer,
-            unit=self.privacy.unit,
-            records_per_unit=section.records_per_unit,
-            augmentation=section.augmentation,
-            loss=section.loss,
-            lane_groups=parameter_groups(self.model),
-        )
-
-    def evaluation_plan(self, noise_multiplier: float) -> EvaluationPlan:
-        """The evaluation plan at a given noise."""
-        return EvaluationPlan(
-            loss=self.loss,
-            bins=self.evaluation.bins,
-            classes=self.model.outputs,
-            noise_multiplier=noise_multiplier,
-            unit=self.privacy.unit,
-        )
-
-    def statistics_plan(self, noise_multiplier: float) -> StatisticsPlan | None:
-        """The statistics plan at a given noise; None if the job has no statistics."""
-        if self.statistics is None:
-            return None
-        return StatisticsPlan(
-            kind=self.statistics.kind,
-            bins=self.statistics.bins,
-            noise_multiplier=noise_multiplier,
-            unit=self.privacy.unit,
-        )
-
-    @model_validator(mode="after")
-    def _check(self) -> "JobFile":
-        for problem in _contradictions(self):
-            raise ValueError(problem)
-        return self
-
-
-def _contradictions(file: JobFile) -> Iterator[str]:
-    """What no field alone shows, in the order of the file."""
-    if file.job.kind == "validate":
-        yield from _of_validation(file)
-    else:
-        yield from _of_training(file)
-
-
-def _of_validation(file: JobFile) -> Iterator[str]:
-    if file.validation is None:
-        yield "job.kind = 'validate' needs [validation]"
-        return
-    for section in ("training", "optimizer", "statistics"):
-        if getattr(file, section) is not None:
-            yield f"job.kind = 'validate' trains nothing: leave [{section}] out"
-    yield from _of_outputs("validation.loss", file.validation.loss, file.model.outputs)
-
-
-def _of_training(file: JobFile) -> Iterator[str]:
-    training, optimizer = file.training, file.optimizer
-    if training is None:
-        yield "job.kind = 'train' needs [training]"
-    if optimizer is None:
-        yield "job.kind = 'train' needs [optimizer]"
-    if training is None or optimizer is None:
-        return
-    if file.validation is not None:
-        yield "job.kind = 'train' brings no model: leave [validation] out"
-    yield from _of_outputs("training.loss", training.loss, file.model.outputs)
-    if training.records_per_unit > 1 and file.privacy.unit == "record":
-        yield "training.records_per_unit above 1 needs privacy.unit = 'entity'"
-    if training.update == "delta" and not isinstance(optimizer, SgdOptimizer):
-        yield "training.update = 'delta' needs optimizer.kind = 'sgd': a delta is no gradient"
-    if training.local_steps > 1 and isinstance(optimizer, SgldOptimizer):
-        yield "optimizer.kind = 'sgld' needs training.local_steps = 1: it accounts every step"
-    is_fixed = isinstance(training.clipping, FlatClipping | PerLayerClipping)
-    if not is_fixed and isinstance(optimizer, SgldOptimizer):
-        yield "optimizer.kind = 'sgld' needs training.clipping.kind = 'flat' or 'per_layer'"
-    shares = file.evaluation.share + (file.statistics.share if file.statistics else 0.0)
-    if shares >= 1:
-        yield "evaluation.share and statistics.share together must be below 1"
-
-
-def _of_outputs(key: str, loss: LossName, outputs: int) -> Iterator[str]:
-    if loss == "cross_entropy" and outputs < 2:  # noqa: PLR2004
-        yield f"{key} = 'cross_entropy' needs model.outputs of at least 2, one a class"
-    if loss != "cross_entropy" and outputs != 1:
-        yield f"{key} = '{loss}' needs model.outputs = 1"
 
 
 class Job(BaseModel):
@@ -256,9 +67,10 @@ class Job(BaseModel):
     Attributes:
         version: of the format.
         file: what the submitter wrote.
-        training_noise_multiplier: of a training job.
-        evaluation_noise_multiplier: of every job.
+        training_noise_multiplier: of a job that trains at the sites.
+        evaluation_noise_multiplier: of a job with a model.
         statistics_noise_multiplier: of a job with statistics.
+        table_noise_multiplier: of a job that synthesizes or counts.
     """
 
     model_config = _STRICT
@@ -266,13 +78,21 @@ class Job(BaseModel):
     version: Literal[2]
     file: JobFile
     training_noise_multiplier: Positive | None = None
-    evaluation_noise_multiplier: Positive
+    evaluation_noise_multiplier: Positive | None = None
     statistics_noise_multiplier: Positive | None = None
+    table_noise_multiplier: Positive | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Job":
         if (self.training_noise_multiplier is None) != (self.file.training is None):
             raise ValueError("training_noise_multiplier goes with [training]")
+        if (self.evaluation_noise_multiplier is None) != (self.file.model is None):
+            raise ValueError("evaluation_noise_multiplier goes with [model]")
+        has_table = self.file.synthesis is not None or self.file.counting is not None
+        if (self.table_noise_multiplier is None) == has_table:
+            raise ValueError("table_noise_multiplier goes with [synthesis] and [counting]")
+        if self.file.synthesis is not None:
+            self.file.synthesis_plan(1.0)
         if (self.statistics_noise_multiplier is None) != (self.file.statistics is None):
             raise ValueError("statistics_noise_multiplier goes with [statistics]")
         validation = self.file.validation
@@ -283,12 +103,16 @@ class Job(BaseModel):
     @property
     def plan(self) -> RunPlan:
         """What runs, and what it costs."""
-        training_noise = self.training_noise_multiplier
+        file, training_noise = self.file, self.training_noise_multiplier
+        evaluation_noise = self.evaluation_noise_multiplier
         statistics_noise = self.statistics_noise_multiplier
+        table_noise = self.table_noise_multiplier
         return RunPlan(
-            training=self.file.training_plan(training_noise) if training_noise else None,
-            evaluation=self.file.evaluation_plan(self.evaluation_noise_multiplier),
-            statistics=self.file.statistics_plan(statistics_noise) if statistics_noise else None,
+            training=file.training_plan(training_noise) if training_noise else None,
+            evaluation=file.evaluation_plan(evaluation_noise) if evaluation_noise else None,
+            statistics=file.statistics_plan(statistics_noise) if statistics_noise else None,
+            synthesis=file.synthesis_plan(table_noise) if table_noise else None,
+            count=file.count_plan(table_noise) if table_noise else None,
         )
 
     @property
@@ -298,7 +122,13 @@ class Job(BaseModel):
 
     def canonical(self) -> bytes:
         """The one spelling of this job; equal jobs have equal bytes."""
-        return canonical_json(self.model_dump(mode="json"))
+        raw = self.model_dump(mode="json")
+        for section in _LATER_SECTIONS:
+            if raw["file"][section] is None:
+                del raw["file"][section]
+        if raw["table_noise_multiplier"] is None:
+            del raw["table_noise_multiplier"]
+        return canonical_json(raw)
 
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, in hex: the job's identity everywhere."""

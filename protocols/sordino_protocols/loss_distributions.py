@@ -13,16 +13,18 @@ both through a composition and answers with the worse.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
+from sordino_protocols.composed_losses import Release, composed_losses
 from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
     Event,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -46,6 +48,9 @@ _GRID_STEPS = (1e-4, 2e-4, 5e-4, 1e-3)
 _TAIL = 10.0
 # A year of a data set has some hundred different mechanisms; more are priced by Rényi curve only.
 MOST_GROUPS = 1000
+
+# More different sigmas than this are composed in one product of transforms.
+_FEW_RELEASES = 4
 
 # Losses of one step that reach further have hardly any noise: the coarsest grid will do.
 _LONGEST_REACH = 50.0
@@ -95,11 +100,24 @@ def loss_distribution(event: Event) -> "PrivacyLossDistribution":
     """
     parts = parts_of(event)
     step = _grid_step(parts)
-    composed = _composed(parts.groups, step) if parts.groups else None
-    if parts.precision == 0 and composed is not None:
-        return composed
-    gaussian = _gaussian(parts.precision, step)
-    return gaussian if composed is None else composed.compose(gaussian)
+    releases = discrete_releases(parts)
+    groups = parts.groups
+    composed = list["PrivacyLossDistribution"]()
+    if len(releases) > _FEW_RELEASES:
+        groups = tuple(each for each in groups if not isinstance(each[0], DiscreteGaussian))
+        composed.append(_discrete_gaussians(releases, step))
+    if groups:
+        composed.append(_composed(groups, step))
+    if parts.precision or not composed:
+        composed.append(_gaussian(parts.precision, step))
+    return reduce(lambda one, other: one.compose(other), composed)
+
+
+def discrete_releases(parts: Parts) -> tuple[Release, ...]:
+    """Those of the mechanisms that add discrete Gaussian noise, and nothing else."""
+    return tuple(
+        (leaf, count) for leaf, count in parts.groups if isinstance(leaf, DiscreteGaussian)
+    )
 
 
 def _grid_step(parts: Parts) -> float:
@@ -151,7 +169,7 @@ def _single(leaf: Leaf, step: float) -> "PrivacyLossDistribution":
         case DiscreteLaplace(noise_multiplier):
             epsilon = 1 / noise_multiplier
             return _from_curve(lambda at: _pure(at, epsilon), -epsilon, epsilon, step)
-        case ExponentialQuantile(epsilon):
+        case ExponentialQuantile(epsilon) | Exponential(epsilon):
             return _from_curve(lambda at: _bounded_range(at, epsilon), -epsilon, epsilon, step)
         case _:
             assert_never(leaf)
@@ -185,6 +203,22 @@ def _gaussian(mu_squared: float, step: float) -> "PrivacyLossDistribution":
         return np.asarray(ndtr(mu / 2 - at / mu)) - rest
 
     return _from_curve(curve, middle - _TAIL * mu, middle + _TAIL * mu, step)
+
+
+@lru_cache(maxsize=16)
+def _discrete_gaussians(releases: tuple[Release, ...], step: float) -> "PrivacyLossDistribution":
+    """Many releases with discrete Gaussian noise, the same in both directions."""
+    from dp_accounting.pld import pld_pmf  # noqa: PLC0415  # slow to import
+    from dp_accounting.pld.privacy_loss_distribution import (  # noqa: PLC0415
+        PrivacyLossDistribution,
+    )
+
+    found = composed_losses(releases, step=step)
+    return PrivacyLossDistribution(
+        pld_pmf.DensePLDPmf(
+            step, found.first, found.probabilities, found.lost, pessimistic_estimate=True
+        )
+    )
 
 
 def _discrete_gaussian(sigma: float, sensitivity: int, step: float) -> "PrivacyLossDistribution":

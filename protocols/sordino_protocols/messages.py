@@ -1,8 +1,9 @@
 """What sites and server say to each other: frozen, and valid by construction.
 
-The server asks with `Recall`, `Inquire`, `Admit`, `Measure`, `RoundPlan`, `Evaluate` and `Settle`;
-a site answers with `Recalled`, `Quote`, `Admission`, `Statistics`, `Update`, `Evaluation`,
-`Receipt`, or with `Refused` and an enum. Nothing else crosses the boundary: no loss, no count, no
+The server asks with `Recall`, `Describe`, `Inquire`, `Admit`, `Measure`, `RoundPlan`, `Evaluate`,
+`Tabulate`, `Unmask` and `Settle`; a site answers with `Recalled`, `Described`, `Quote`,
+`Admission`, `Statistics`, `Update`, `Evaluation`, `Tabulated`, `Unmasked`, `Receipt`, or with
+`Refused` and an enum. Nothing else crosses the boundary: no loss, no count, no
 text of an exception. Fields marked *declared* are facts that a site admin published; fields marked
 *paid* were charged to the ledger before they existed.
 `wire.py` turns these into signed bytes and back.
@@ -18,6 +19,7 @@ from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import SignedJob
 
 Vector = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int32]
 
 WIRE_VERSION = 2
 
@@ -59,6 +61,14 @@ class Recall:
 
     run_id: str
     remembered: SignedHead
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Ask for the public schema of the data set that a job names; changes and costs nothing."""
+
+    run_id: str
+    job: SignedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,29 @@ class Evaluate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tabulate:
+    """Ask for the job's table: marginals, synthetic rows or answers to counting queries."""
+
+    run_id: str
+    job_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmask:
+    """Ask for the masks that a site shares with those that stayed silent, to finish the sum.
+
+    Attributes:
+        run_id: the run.
+        job_digest: the job that the run was admitted with.
+        missing: names of the silent sites, sorted, with commas between.
+    """
+
+    run_id: str
+    job_digest: str
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Say that the run is over: unused holds return, the canaries' coins are opened."""
 
@@ -128,6 +161,19 @@ class Recalled:
 
     run_id: str
     ledger_head: SignedHead
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A site's answer to `Describe`: what its admin published of the data set.
+
+    Attributes:
+        run_id: as asked.
+        schema_json: the `schema.Schema`, canonical JSON.
+    """
+
+    run_id: str
+    schema_json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +263,39 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Tabulated:
+    """A noisy table (paid) of whole numbers, as the job's plan lays it out.
+
+    Attributes:
+        run_id: as asked.
+        job_digest: of the pinned job.
+        ledger_head: of the site's ledger when it answered.
+        numbers: flat. Of mode "local": all marginals, one after the other. Of mode "sum": the same
+            with the site's share of the noise and its masks, modulo 2^32, as signed numbers. Of
+            mode "table": synthetic rows of cells. Of a count: one number a query.
+    """
+
+    run_id: str
+    job_digest: str
+    ledger_head: SignedHead
+    numbers: Integers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """The sum, modulo 2^32, of the masks that a site shares with the missing ones.
+
+    It says nothing of a record: masks come from keys alone. What it can uncover, a missing site's
+    table that the server has all the same, carries noise of its own and was paid for as such.
+    """
+
+    run_id: str
+    job_digest: str
+    ledger_head: SignedHead
+    numbers: Integers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a run cost at a site, from its ledger, and the opened coins of its canaries.
 
@@ -268,6 +347,29 @@ class Refused:
     refusal: Refusal
 
 
-Request = Recall | Inquire | Admit | Measure | RoundPlan | Evaluate | Settle
-Reply = Recalled | Quote | Admission | Statistics | Update | Evaluation | Receipt | Refused
+Request = (
+    Recall
+    | Describe
+    | Inquire
+    | Admit
+    | Measure
+    | RoundPlan
+    | Evaluate
+    | Tabulate
+    | Unmask
+    | Settle
+)
+Reply = (
+    Recalled
+    | Described
+    | Quote
+    | Admission
+    | Statistics
+    | Update
+    | Evaluation
+    | Tabulated
+    | Unmasked
+    | Receipt
+    | Refused
+)
 Message = Request | Reply

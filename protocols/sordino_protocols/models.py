@@ -23,6 +23,8 @@ from sordino_protocols.files import STRICT
 from sordino_protocols.graph import GraphSpec, assemble_graph
 from sordino_protocols.initialization import draw
 from sordino_protocols.layers import LayersSpec, assemble_layers, count_layers
+from sordino_protocols.nade import LAYERS_WITH_PARAMETERS as NADE_LAYERS
+from sordino_protocols.nade import NadeModelSpec, assemble_nade
 from sordino_protocols.operations import Activation as ActivationLayer
 from sordino_protocols.operations import Concatenate, Slice
 from sordino_protocols.presets import (
@@ -52,6 +54,7 @@ __all__ = [
     "LstmSpec",
     "MlpSpec",
     "ModelSpec",
+    "NadeModelSpec",
     "ResnetSpec",
     "TransformerSpec",
     "architecture_of",
@@ -129,7 +132,7 @@ class MlpSpec(BaseModel):
         return self
 
 
-AnyModelSpec = LogisticSpec | MlpSpec | LayersSpec | GraphSpec | Preset
+AnyModelSpec = LogisticSpec | MlpSpec | LayersSpec | GraphSpec | NadeModelSpec | Preset
 ModelSpec = Annotated[AnyModelSpec, Field(discriminator="kind")]
 
 
@@ -163,7 +166,7 @@ def architecture_of(spec: ModelSpec, feature_count: int) -> Architecture:
 
     Args:
         spec: the model.
-        feature_count: encoded features of a record.
+        feature_count: encoded features of a record; a model of its cells does not look at them.
 
     Raises:
         InputError: shapes that do not fit (with the layer's path and what arrived), or a bound on
@@ -176,6 +179,8 @@ def architecture_of(spec: ModelSpec, feature_count: int) -> Architecture:
             return assemble_layers(spec.kind, spec.layers, feature_count, outputs=spec.outputs)
         case GraphSpec():
             return assemble_graph(spec, feature_count)
+        case NadeModelSpec():
+            return assemble_nade(spec)
         case CnnSpec() | ResnetSpec() | LstmSpec() | GruSpec() | TransformerSpec():
             return assemble_layers(spec.kind, spec.expand(), feature_count, outputs=spec.outputs)
         case _:
@@ -207,6 +212,8 @@ def parameter_groups(spec: ModelSpec) -> int:
         case GraphSpec():
             operations = (node.operation for node in spec.nodes)
             count = sum(layers_made(each) for each in operations if isinstance(each, Weighted))
+        case NadeModelSpec():
+            count = NADE_LAYERS
         case CnnSpec() | ResnetSpec() | LstmSpec() | GruSpec() | TransformerSpec():
             count = count_layers(spec.expand())
         case _:

@@ -14,6 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from sordino_protocols.architecture import Architecture, Operation, Step
+from sordino_protocols.cell_modules import (
+    CellVectors,
+    LogLikelihood,
+    PositionLinear,
+    SumBefore,
+)
+from sordino_protocols.cells import (
+    CausalSum,
+    CellEmbedding,
+    CellLikelihood,
+    CellLinear,
+    CellOperation,
+)
 from sordino_protocols.models import FloatVector, ModelSpec, architecture_of
 from sordino_protocols.operations import (
     Activation,
@@ -229,6 +242,8 @@ def _module(step: Step) -> nn.Module:
         return _weighted(operation, arrived)
     if isinstance(operation, Pooling):
         return _pooling(operation)
+    if isinstance(operation, CellOperation):
+        return _of_cells(operation, arrived)
     match operation:
         case Activation(function=function):
             return _activation(function)
@@ -276,6 +291,20 @@ def _weighted(layer: Weighted, arrived: tuple[int, ...]) -> nn.Module:
             return RecurrentLayer(recurrent, layer.output)
         case _:
             assert_never(layer)
+
+
+def _of_cells(operation: CellOperation, arrived: tuple[int, ...]) -> nn.Module:
+    match operation:
+        case CellEmbedding(cells=cells, width=width):
+            return CellVectors(cells, width)
+        case CausalSum():
+            return SumBefore()
+        case CellLinear(cells=cells):
+            return PositionLinear(cells, arrived[-1])
+        case CellLikelihood(cells=cells):
+            return LogLikelihood(cells)
+        case _:
+            assert_never(operation)
 
 
 def _convolution(layer: Conv1d | Conv2d, inputs: int) -> nn.Module:

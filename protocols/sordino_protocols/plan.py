@@ -19,11 +19,16 @@ from sordino_protocols.privacy import (
     Gaussian,
     PoissonGaussian,
     PrivacyUnit,
+    SelfComposed,
 )
+from sordino_protocols.synthesis.marginals import Marginal, event_of, with_more_noise
+from sordino_protocols.synthesis.shapes import DomainShape
+from sordino_protocols.synthesis.specs import GeneratorSpec, MixtureSpec
 
 UpdateKind = Literal["sum", "delta"]
-LossName = Literal["binary", "cross_entropy", "squared"]
+LossName = Literal["binary", "cross_entropy", "squared", "likelihood"]
 StatisticsKind = Literal["moments", "quantiles"]
+SynthesisMode = Literal["local", "table", "sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +132,11 @@ class EvaluationPlan:
 
     Attributes:
         loss: decides what is counted: with "binary" scores by class, with "cross_entropy" right
-            and wrong answers by class, with "squared" errors by size.
-        bins: equal-width bins, of the score in [0, 1] or of the absolute error in [0, 2].
-        classes: outputs of the model under "cross_entropy", else 1.
+            and wrong answers by class, with "squared" errors by size, with "likelihood" records by
+            their mean negative log-likelihood.
+        bins: equal-width bins, of the score in [0, 1], of the absolute error in [0, 2], or of
+            nats in [0, 4].
+        classes: outputs of the model.
         noise_multiplier: standard deviation of the noise on every cell.
         unit: whom the guarantee is about.
     """
@@ -148,7 +155,7 @@ class EvaluationPlan:
                 return 2, self.bins
             case "cross_entropy":
                 return self.classes, 2
-            case "squared":
+            case "squared" | "likelihood":
                 return 1, self.bins
 
     @property
@@ -184,33 +191,171 @@ class StatisticsPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class RunPlan:
-    """Everything one job releases from one site.
+class SynthesisPlan:
+    """One release of one site from which synthetic records are made.
+
+    Mode "local" releases noisy marginals, to which the server fits one generator for all sites.
+    Mode "sum" releases them with a share of the noise, under masks that vanish in the sum of all
+    sites; the server learns the sum alone, as long as the masks hold. Mode "table" fits and samples
+    at the site, and releases rows.
 
     Attributes:
-        training: None for a validation, which is an evaluation alone.
-        evaluation: of the final weights, or of those that the job brings.
-        statistics: None where features are scaled by their declared bounds.
+        generator: how records are made.
+        mode: what is released.
+        shape: of the table of cells.
+        schema_sha256: of the schema that the shape is of.
+        noise_multiplier: of the whole release; in mode "sum" of the sum of all sites' releases.
+        unit: whom the guarantee is about.
+        sites: who takes part in the sum, sorted; empty in other modes, if the job names nobody.
+        silent: how many of them may stay silent, and how many may tell the server their noise,
+            without the sum losing what it promises.
+        rows: how many rows a table has; None: as many as there seem to be units.
     """
 
-    training: TrainingPlan | None
-    evaluation: EvaluationPlan
-    statistics: StatisticsPlan | None = None
+    generator: GeneratorSpec
+    mode: SynthesisMode
+    shape: DomainShape
+    schema_sha256: str
+    noise_multiplier: float
+    unit: PrivacyUnit = "record"
+    sites: tuple[str, ...] = ()
+    silent: int = 0
+    rows: int | None = None
+
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """What is measured, at the noise of the whole release; nothing but by the mixture."""
+        if not isinstance(self.generator, MixtureSpec):
+            return ()
+        return self.generator.marginals(self.shape, self.noise_multiplier)
+
+    @property
+    def released_marginals(self) -> tuple[Marginal, ...]:
+        """The marginals at the noise that one site adds: in mode "sum" its share."""
+        if self.mode != "sum":
+            return self.marginals
+        # The noise of all but the silent ones must be enough.
+        return with_more_noise(self.marginals, (len(self.sites) - self.silent) ** -0.5)
 
     @property
     def event(self) -> Event:
-        """What the whole run costs one site's units, held before the first round."""
-        parts = (self.statistics, self.training, self.evaluation)
-        return Composed(tuple(part.event for part in parts if part is not None))
+        """What a site pays: for its own noise alone, since it trusts nobody else's."""
+        if self.mode == "sum":
+            return event_of(self.released_marginals, self.unit)
+        return self.whole_event
+
+    @property
+    def whole_event(self) -> Event:
+        """What the release costs; in mode "sum" the sum, as long as masks and enough noise hold.
+
+        The sum of discrete Gaussians is no discrete Gaussian, but as good as one at a sigma above 2
+        (Kairouz, Liu & Steinke 2021, thm. 1), which a site's share must have.
+        """
+        return self.generator.event(self.shape, self.noise_multiplier, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsWanted:
+    """What items of a set column a record must have: one of `any`, all of `all`, none of `none`."""
+
+    any: tuple[str, ...] = ()
+    all: tuple[str, ...] = ()
+    none: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CountQuery:
+    """One question: how many units there are for which all conditions hold.
+
+    Attributes:
+        name: what the answer is called.
+        where: pairs of a column and its condition, sorted by column; `counting` reads them.
+    """
+
+    name: str
+    where: tuple[tuple[str, str | ItemsWanted], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CountPlan:
+    """Noisy answers to counting queries; one unit changes every answer by 1 at most.
+
+    Attributes:
+        queries: what is counted.
+        noise_multiplier: standard deviation of the noise on every answer.
+        unit: whom the guarantee is about.
+    """
+
+    queries: tuple[CountQuery, ...]
+    noise_multiplier: float
+    unit: PrivacyUnit = "record"
+
+    @property
+    def event(self) -> Event:
+        """What the answers cost together."""
+        answer = DiscreteGaussian(self.noise_multiplier, 1, self.unit)
+        return SelfComposed(answer, len(self.queries))
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """Everything one job releases from one site.
+
+    A run trains and evaluates, or evaluates, or releases one table: a synthesis or counts; or
+    nothing at all, which is a mock.
+
+    Attributes:
+        training: None where no site trains.
+        evaluation: of the final weights, or of those that the job brings; None without a model.
+        statistics: None where features are scaled by their declared bounds.
+        synthesis: of a job that synthesizes.
+        count: of a job that counts.
+    """
+
+    training: TrainingPlan | None = None
+    evaluation: EvaluationPlan | None = None
+    statistics: StatisticsPlan | None = None
+    synthesis: SynthesisPlan | None = None
+    count: CountPlan | None = None
+
+    @property
+    def event(self) -> Event:
+        """What the whole run costs one site's units, held before the first round.
+
+        Raises:
+            InputError: the run releases nothing.
+        """
+        parts = (self.statistics, self.training, self.evaluation, self.synthesis, self.count)
+        events = tuple(part.event for part in parts if part is not None)
+        if not events:
+            raise InputError("the job releases nothing: it has no price")
+        return Composed(events)
+
+    @property
+    def tabulation(self) -> SynthesisPlan | CountPlan | None:
+        """What the site's one table is; None for a job of a model, and for a mock."""
+        return self.synthesis or self.count
+
+    @property
+    def unit(self) -> PrivacyUnit:
+        """Whom all guarantees of the run are about.
+
+        Raises:
+            InputError: the run releases nothing.
+        """
+        for part in (self.evaluation, self.synthesis, self.count):
+            if part is not None:
+                return part.unit
+        raise InputError("the job releases nothing: it is about nobody")
 
     @property
     def rounds(self) -> int:
-        """How many rounds there are; a validation has none."""
+        """How many rounds there are; 0 where no site trains."""
         return 0 if self.training is None else self.training.rounds
 
     @property
     def lanes(self) -> int:
-        """How many canary lanes there are; a validation has none."""
+        """How many canary lanes there are; 0 where no site trains."""
         return 0 if self.training is None else self.training.lanes
 
     @property
@@ -222,8 +367,28 @@ class RunPlan:
         """The training of a job that trains.
 
         Raises:
-            InputError: the plan is a validation's.
+            InputError: no site trains.
         """
         if self.training is None:
-            raise InputError("the job is a validation: it trains nothing")
+            raise InputError("the job trains nothing at the sites")
         return self.training
+
+    def require_evaluation(self) -> EvaluationPlan:
+        """The evaluation of a job that has a model.
+
+        Raises:
+            InputError: the job has none.
+        """
+        if self.evaluation is None:
+            raise InputError("the job evaluates nothing: it has no model")
+        return self.evaluation
+
+    def require_synthesis(self) -> SynthesisPlan:
+        """The plan of a job that synthesizes.
+
+        Raises:
+            InputError: it is another job.
+        """
+        if self.synthesis is None:
+            raise InputError("the job synthesizes nothing")
+        return self.synthesis

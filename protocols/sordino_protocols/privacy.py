@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, assert_never, get_args
 
 from sordino_protocols.errors import InputError
+from sordino_protocols.event_fields import integer_field, number_field, only_fields, unit_field
 
 EVENT_VERSION = 2
 
@@ -149,6 +150,24 @@ class ExponentialQuantile:
 
 
 @dataclass(frozen=True, slots=True)
+class Exponential:
+    """One choice among candidates, by the exponential mechanism (McSherry & Talwar 2007).
+
+    A candidate is drawn with probability proportional to exp(epsilon * score / (2 * sensitivity)).
+
+    Attributes:
+        epsilon: of the choice: what a unit can change the logarithm of a ratio of probabilities by.
+        unit: what the sensitivity of the score is to.
+    """
+
+    epsilon: float
+    unit: PrivacyUnit = "record"
+
+    def __post_init__(self) -> None:
+        _require_positive(self.epsilon, "epsilon")
+
+
+@dataclass(frozen=True, slots=True)
 class Composed:
     """Several events on the same records, in any order."""
 
@@ -177,9 +196,10 @@ class SelfComposed:
         _require_bounded(self)
 
 
-Leaf = (
-    PoissonGaussian | Gaussian | DiscreteGaussian | Laplace | DiscreteLaplace | ExponentialQuantile
-)
+Choice = ExponentialQuantile | Exponential
+"""One draw by the exponential mechanism, whatever from."""
+
+Leaf = PoissonGaussian | Gaussian | DiscreteGaussian | Laplace | DiscreteLaplace | Choice
 """One mechanism, made of no other."""
 
 Event = Leaf | Composed | SelfComposed
@@ -236,6 +256,7 @@ Mechanism = Literal[
     "laplace",
     "discrete_laplace",
     "exponential_quantile",
+    "exponential",
     "composed",
     "self_composed",
 ]
@@ -256,6 +277,8 @@ def mechanism(event: Event) -> Mechanism:
             return "discrete_laplace"
         case ExponentialQuantile():
             return "exponential_quantile"
+        case Exponential():
+            return "exponential"
         case Composed():
             return "composed"
         case SelfComposed():
@@ -297,13 +320,13 @@ def _read(raw: Mapping[str, object], depth: int) -> Event:
         raise InputError(f"event {kind!r} has version {version!r}; known: 1, {EVENT_VERSION}")
     match kind:
         case "composed":
-            _only(raw, "events")
+            only_fields(raw, "events")
             if not isinstance(parts := raw["events"], list):
                 raise InputError("event field 'events' must be a list of events")
             return Composed(tuple(_inner(part, depth) for part in parts))
         case "self_composed":
-            _only(raw, "of", "count")
-            return SelfComposed(_inner(raw["of"], depth), _integer(raw, "count"))
+            only_fields(raw, "of", "count")
+            return SelfComposed(_inner(raw["of"], depth), integer_field(raw, "count"))
         case _:
             return _read_leaf(raw)
 
@@ -311,9 +334,9 @@ def _read(raw: Mapping[str, object], depth: int) -> Event:
 def _read_leaf(raw: Mapping[str, object]) -> Leaf:
     match kind := raw.get("event"):
         case "poisson_gaussian":
-            _only(raw, "sampling_rate", "noise_multiplier", "steps", "unit")
-            rate, noise = _number(raw, "sampling_rate"), _number(raw, "noise_multiplier")
-            return PoissonGaussian(rate, noise, _integer(raw, "steps"), _unit(raw))
+            only_fields(raw, "sampling_rate", "noise_multiplier", "steps", "unit")
+            rate, noise = number_field(raw, "sampling_rate"), number_field(raw, "noise_multiplier")
+            return PoissonGaussian(rate, noise, integer_field(raw, "steps"), unit_field(raw))
         case "gaussian":
             return Gaussian(*_noise_and_unit(raw))
         case "laplace":
@@ -321,12 +344,15 @@ def _read_leaf(raw: Mapping[str, object]) -> Leaf:
         case "discrete_laplace":
             return DiscreteLaplace(*_noise_and_unit(raw))
         case "discrete_gaussian":
-            _only(raw, "noise_std", "sensitivity", "unit")
-            std, sensitivity = _number(raw, "noise_std"), _integer(raw, "sensitivity")
-            return DiscreteGaussian(std, sensitivity, _unit(raw))
+            only_fields(raw, "noise_std", "sensitivity", "unit")
+            std, sensitivity = number_field(raw, "noise_std"), integer_field(raw, "sensitivity")
+            return DiscreteGaussian(std, sensitivity, unit_field(raw))
         case "exponential_quantile":
-            _only(raw, "epsilon", "unit")
-            return ExponentialQuantile(_number(raw, "epsilon"), _unit(raw))
+            only_fields(raw, "epsilon", "unit")
+            return ExponentialQuantile(number_field(raw, "epsilon"), unit_field(raw))
+        case "exponential":
+            only_fields(raw, "epsilon", "unit")
+            return Exponential(number_field(raw, "epsilon"), unit_field(raw))
         case _:
             raise InputError(f"unknown event {kind!r}; known: {', '.join(get_args(Mechanism))}")
 
@@ -348,39 +374,8 @@ def _inner(raw: object, depth: int) -> Event:
 
 
 def _noise_and_unit(raw: Mapping[str, object]) -> tuple[float, PrivacyUnit]:
-    _only(raw, "noise_multiplier", "unit")
-    return _number(raw, "noise_multiplier"), _unit(raw)
-
-
-def _integer(raw: Mapping[str, object], field: str) -> int:
-    value = raw[field]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"event field {field!r} must be an integer")
-    return value
-
-
-def _only(raw: Mapping[str, object], *fields: str) -> None:
-    expected = {"event", "version", *fields}
-    if set(raw) != expected:
-        raise InputError(f"event {raw.get('event')!r} must have exactly {sorted(expected)}")
-
-
-def _unit(raw: Mapping[str, object]) -> PrivacyUnit:
-    match raw["unit"]:
-        case "record" | "entity" as unit:
-            return unit
-        case unit:
-            raise InputError(f"event field 'unit' is {unit!r}; known: record, entity")
-
-
-def _number(raw: Mapping[str, object], field: str) -> float:
-    value = raw[field]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InputError(f"event field {field!r} must be a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"event field {field!r} must be a number of ordinary size") from None
+    only_fields(raw, "noise_multiplier", "unit")
+    return number_field(raw, "noise_multiplier"), unit_field(raw)
 
 
 def _require(holds: bool, field: str, expectation: str) -> None:  # noqa: FBT001

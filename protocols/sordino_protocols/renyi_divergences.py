@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -51,7 +52,7 @@ def divergences(leaf: Leaf, orders: tuple[int, ...]) -> Values:
                 return _laplace(_reciprocal(noise_multiplier), alphas)
             case DiscreteLaplace(noise_multiplier):
                 return _pure(_reciprocal(noise_multiplier), alphas)
-            case ExponentialQuantile(epsilon):
+            case ExponentialQuantile(epsilon) | Exponential(epsilon):
                 return _bounded_range(epsilon, alphas)
             case _:
                 assert_never(leaf)

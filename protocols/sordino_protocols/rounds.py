@@ -17,6 +17,7 @@ class RunState(StrEnum):
     MEASURING = "measuring"
     TRAINING = "training"
     EVALUATING = "evaluating"
+    TABULATING = "tabulating"
     SETTLING = "settling"
     DONE = "done"
     FAILED = "failed"
@@ -29,10 +30,12 @@ class RunEvent(StrEnum):
     ADMITTED = "admitted"
     ADMITTED_TO_MEASURE = "admitted_to_measure"
     ADMITTED_TO_EVALUATE = "admitted_to_evaluate"
+    ADMITTED_TO_TABULATE = "admitted_to_tabulate"
     MEASURED = "measured"
     ROUND_CLOSED = "round_closed"
     TRAINED = "trained"
     EVALUATED = "evaluated"
+    TABULATED = "tabulated"
     SETTLED = "settled"
     GAVE_UP = "gave_up"
 
@@ -44,6 +47,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunEvent], RunState] = MappingProxyType
         (RunState.ADMITTING, RunEvent.ADMITTED): RunState.TRAINING,
         (RunState.ADMITTING, RunEvent.ADMITTED_TO_MEASURE): RunState.MEASURING,
         (RunState.ADMITTING, RunEvent.ADMITTED_TO_EVALUATE): RunState.EVALUATING,
+        (RunState.ADMITTING, RunEvent.ADMITTED_TO_TABULATE): RunState.TABULATING,
         (RunState.ADMITTING, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.MEASURING, RunEvent.MEASURED): RunState.TRAINING,
         (RunState.MEASURING, RunEvent.GAVE_UP): RunState.FAILED,
@@ -52,6 +56,8 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunEvent], RunState] = MappingProxyType
         (RunState.TRAINING, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.EVALUATING, RunEvent.EVALUATED): RunState.SETTLING,
         (RunState.EVALUATING, RunEvent.GAVE_UP): RunState.FAILED,
+        (RunState.TABULATING, RunEvent.TABULATED): RunState.SETTLING,
+        (RunState.TABULATING, RunEvent.GAVE_UP): RunState.FAILED,
         (RunState.SETTLING, RunEvent.SETTLED): RunState.DONE,
         (RunState.SETTLING, RunEvent.GAVE_UP): RunState.FAILED,
     }

@@ -7,12 +7,13 @@ records changes no shape. This module reads no record: the encoder lives where t
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from sordino_protocols.columns import (
     LARGEST_CATEGORY_COUNT,
@@ -21,26 +22,29 @@ from sordino_protocols.columns import (
     AnyColumn,
     CategoryColumn,
     Column,
-    ColumnName,
     IntegerColumn,
     NumberColumn,
+    SetColumn,
     SingleColumn,
+    TextColumn,
     TokensColumn,
     VectorColumn,
-    Word,
     feature_names_of,
     source_names_of,
     width_of,
 )
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT
-from sordino_protocols.signing import canonical_json, check_name
+from sordino_protocols.schema_sections import Constraint, DatasetFacts, Roles, Task, check_label
+from sordino_protocols.signing import canonical_json
+from sordino_protocols.words import ColumnName
 
 __all__ = [
     "LARGEST_CATEGORY_COUNT",
     "LARGEST_COLUMN_COUNT",
     "LARGEST_FEATURE_COUNT",
     "SCHEMA_VERSION",
+    "Constraint",
     "DatasetFacts",
     "Roles",
     "Schema",
@@ -50,79 +54,10 @@ __all__ = [
 SCHEMA_VERSION = 1
 LARGEST_COLUMN_COUNT = 10_000
 
-Task = Literal["binary", "classes", "number"]
+BLOCKS = (VectorColumn, TokensColumn, SetColumn, TextColumn)
+"""Columns that are no single value: neither a label nor a group."""
+
 Floats = npt.NDArray[np.float64]
-
-
-class DatasetFacts(BaseModel):
-    """The `[dataset]` table.
-
-    Attributes:
-        name: what jobs and policies call the data set.
-        lineage: what its records are counted under; a view, a filter or a copy of a data set names
-            the lineage of what it is made of. None: the data set's own name.
-        version: raised by the admin whenever the meaning of the records changes.
-        unit: the column that names the entity behind a record, whose values are compared as text;
-            absent: each record is a unit. It is no feature.
-        max_records_per_unit: how many records of one entity a step uses at most; a public bound.
-        order_of_magnitude: public number of units that training divides by. A declared constant,
-            not a count: a count would be a release.
-        holdout_fraction: share of the units kept out of training, for evaluation.
-    """
-
-    model_config = STRICT
-
-    name: str
-    lineage: str | None = None
-    version: int = Field(ge=1)
-    unit: ColumnName | None = None
-    max_records_per_unit: int = Field(default=1, ge=1)
-    order_of_magnitude: int = Field(ge=1, le=10**12)
-    holdout_fraction: float = Field(gt=0, lt=1)
-
-    @field_validator("name", "lineage")
-    @classmethod
-    def _named(cls, name: str | None) -> str | None:
-        return None if name is None else _checked_name(name)
-
-    @model_validator(mode="after")
-    def _one_record_is_one(self) -> "DatasetFacts":
-        if self.unit is None and self.max_records_per_unit > 1:
-            raise ValueError("max_records_per_unit above 1 needs dataset.unit")
-        return self
-
-
-class Roles(BaseModel):
-    """The `[roles]` table: what is learnt, and whom errors must not fall on unevenly.
-
-    Attributes:
-        label: the column to predict; no feature.
-        task: "binary" learns a positive and a negative class; "classes" learns every word of a
-            category or every whole number of an integer column; "number" learns the value.
-        positive_above: a numeric label is positive above this; for the task "binary".
-        positive_values: a category label is positive at these words; for the task "binary".
-        protected: columns whose groups a fairness report compares.
-    """
-
-    model_config = STRICT
-
-    label: ColumnName
-    task: Task = "binary"
-    positive_above: float | None = None
-    positive_values: tuple[Word, ...] | None = Field(default=None, min_length=1)
-    protected: tuple[ColumnName, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "Roles":
-        rules = (self.positive_above is not None) + (self.positive_values is not None)
-        if self.task == "binary" and rules != 1:
-            raise ValueError(
-                "exactly one of positive_above and positive_values is required,"
-                " or task = 'classes' or 'number'"
-            )
-        if self.task != "binary" and rules:
-            raise ValueError(f"task = {self.task!r} has no positive_above and no positive_values")
-        return self
 
 
 class Schema(BaseModel):
@@ -132,6 +67,7 @@ class Schema(BaseModel):
         dataset: name, size and unit.
         columns: every column that is read; others in the source are not looked at.
         roles: which column is the label.
+        constraints: combinations that no synthetic record has.
     """
 
     model_config = STRICT
@@ -139,6 +75,7 @@ class Schema(BaseModel):
     dataset: DatasetFacts
     columns: dict[ColumnName, Column] = Field(min_length=2, max_length=LARGEST_COLUMN_COUNT)
     roles: Roles
+    constraints: tuple[Constraint, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Schema":
@@ -148,9 +85,10 @@ class Schema(BaseModel):
         for column in (self.roles.label, *self.roles.protected):
             if column not in self.columns:
                 raise ValueError(f"roles names {column!r}, which is not in columns")
-            if isinstance(self.columns[column], VectorColumn | TokensColumn):
+            if isinstance(self.columns[column], BLOCKS):
                 raise ValueError(f"roles names {column!r}, a block of columns")  # noqa: TRY004
-        _check_label(self.label, self.roles)
+        check_label(self.label, self.roles)
+        _check_constraints(self)
         _check_features(self)
         _check_source(self)
         return self
@@ -164,7 +102,7 @@ class Schema(BaseModel):
     def label(self) -> SingleColumn:
         """The column to predict."""
         column = self.columns[self.roles.label]
-        if isinstance(column, VectorColumn | TokensColumn):
+        if isinstance(column, BLOCKS):
             raise AssertionError("a schema is checked when it is made")  # noqa: TRY004 (a bug)
         return column
 
@@ -215,9 +153,11 @@ class Schema(BaseModel):
 
     @property
     def features(self) -> tuple[tuple[str, AnyColumn], ...]:
-        """The columns to predict from, sorted by name."""
+        """The columns to predict from, sorted by name; text is not read."""
         return tuple(
-            (name, self.columns[name]) for name in sorted(self.columns) if name != self.roles.label
+            (name, column)
+            for name, column in sorted(self.columns.items())
+            if name != self.roles.label and not isinstance(column, TextColumn)
         )
 
     @property
@@ -263,7 +203,29 @@ class Schema(BaseModel):
             dataset=self.dataset,
             columns={name: column for name, column in self.columns.items() if name in kept},
             roles=self.roles.model_copy(update={"protected": protected}),
+            constraints=tuple(each for each in self.constraints if set(each.never) <= kept),
         )
+
+    def with_words(self, directory: Path) -> Self:
+        """The schema with the words in it that its sets name files for; of the same class.
+
+        Args:
+            directory: where the files' relative paths start.
+
+        Raises:
+            NotFoundError: there is no such file.
+            InputError: a file has no words, or what it has makes the schema invalid.
+        """
+        columns = {
+            name: column.with_words(directory) if isinstance(column, SetColumn) else column
+            for name, column in self.columns.items()
+        }
+        changed = self.model_copy(update={"columns": columns})
+        try:
+            _check_features(changed)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        return changed
 
     def positions(self, columns: Collection[str]) -> tuple[int, ...]:
         """Where the features of these columns stand in an encoded record, in ascending order."""
@@ -277,32 +239,47 @@ class Schema(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 (hex) of everything declared here; the same for the same declarations."""
-        return _digest(self, "dataset", "columns", "roles")
+        return _digest(self, "dataset", "columns", "roles", "constraints")
 
     def feature_digest(self) -> str:
         """SHA-256 (hex) of columns and roles: what the sites of one job must share."""
         return _digest(self, "columns", "roles")
 
+    def synthesis_digest(self) -> str:
+        """SHA-256 (hex) of what a synthetic record follows: columns, roles and constraints."""
+        return _digest(self, "columns", "roles", "constraints")
+
 
 def _digest(schema: Schema, *tables: str) -> str:
+    # What is declared only since a later version, and is not declared, is left out: schemas from
+    # before it keep their digest.
     facts = schema.model_dump(mode="json", include=set(tables))
-    if "dataset" in facts and schema.dataset.lineage is None:
-        del facts["dataset"]["lineage"]  # as below: from before there were lineages
+    if "dataset" in facts:
+        _leave_out(facts["dataset"], {"lineage": None, "derived_from_data": False})
     if schema.task == "binary":
-        del facts["roles"]["task"]  # so that schemas from before there were tasks keep their digest
+        del facts["roles"]["task"]
+    _leave_out(facts, {"constraints": []})
+    for name, column in schema.columns.items():
+        _leave_out(facts["columns"][name], {"coarse": None, "coarse_groups": None})
+        if isinstance(column, SetColumn):
+            if column.values is None:
+                raise InputError(f"columns.{name}: the words of values_file are not read yet")
+            # How a source spells a set is no part of what is public about it.
+            del facts["columns"][name]["values_file"], facts["columns"][name]["separator"]
     return hashlib.sha256(canonical_json({"schema_version": SCHEMA_VERSION} | facts)).hexdigest()
 
 
-def _checked_name(name: str) -> str:
-    try:
-        return check_name(name)
-    except InputError as error:
-        raise ValueError(str(error)) from None
+def _leave_out(facts: dict[str, object], absent: Mapping[str, object]) -> None:
+    for name, value in absent.items():
+        if name in facts and facts[name] == value:
+            del facts[name]
 
 
 def _check_features(schema: Schema) -> None:
     if schema.feature_count > LARGEST_FEATURE_COUNT:
         raise ValueError(f"columns: more than {LARGEST_FEATURE_COUNT} features in all")
+    if not schema.features:
+        raise ValueError("columns: there is no feature column besides the label")
     are_tokens = {isinstance(column, TokensColumn) for _, column in schema.features}
     if len(are_tokens) > 1:
         raise ValueError(
@@ -320,40 +297,12 @@ def _check_source(schema: Schema) -> None:
         raise ValueError(f"columns: the source's {twice!r} would be read by two columns")
 
 
-def _check_label(label: SingleColumn, roles: Roles) -> None:
-    if label.nullable:
-        raise ValueError(f"the label {roles.label!r} must not be nullable")
-    match roles.task:
-        case "binary":
-            _check_positive(label, roles)
-        case "classes":
-            _check_classes(label)
-        case "number" if isinstance(label, CategoryColumn):
-            raise ValueError("task = 'number' needs a label of type 'integer' or 'number'")
-        case "number":
-            pass
-
-
-def _check_positive(label: SingleColumn, roles: Roles) -> None:
-    match label:
-        case CategoryColumn():
-            if roles.positive_values is None or not set(roles.positive_values) <= set(label.words):
-                raise ValueError("a category label needs roles.positive_values, each declared")
-            if set(roles.positive_values) == set(label.words):
-                raise ValueError("roles.positive_values leaves no word for the negative class")
-        case IntegerColumn() | NumberColumn():
-            above = roles.positive_above
-            if above is None or not label.min <= above < label.max:
-                raise ValueError("a numeric label needs roles.positive_above in [min, max)")
-
-
-def _check_classes(label: SingleColumn) -> None:
-    match label:
-        case CategoryColumn() if len(label.words) == 1:
-            raise ValueError("task = 'classes' needs a label of at least two words")
-        case IntegerColumn() if label.max - label.min >= LARGEST_CATEGORY_COUNT:
-            raise ValueError(f"task = 'classes' has at most {LARGEST_CATEGORY_COUNT} classes")
-        case NumberColumn():
-            raise ValueError("task = 'classes' needs a label of type 'category' or 'integer'")
-        case _:
-            pass
+def _check_constraints(schema: Schema) -> None:
+    for constraint in schema.constraints:
+        for name in constraint.never:
+            column = schema.columns.get(name)
+            if not isinstance(column, CategoryColumn):
+                raise ValueError(f"constraints names {name!r}, which is no category of columns")  # noqa: TRY004
+            for word in constraint.words_of(name):
+                if word not in column.words:
+                    raise ValueError(f"constraints: {word!r} is none of the values of {name!r}")

@@ -26,10 +26,12 @@ from sordino_protocols.plan import LossName
 
 __all__ = [
     "LARGEST_ERROR",
+    "LARGEST_SURPRISE",
     "ClassScorecard",
     "ErrorScorecard",
     "Estimate",
     "Figure",
+    "LikelihoodScorecard",
     "Scorecard",
     "TaskScorecard",
     "check_scores",
@@ -43,9 +45,17 @@ __all__ = [
 LARGEST_ERROR = 2.0
 """The largest error that a prediction can have: the width of the range of a scaled label."""
 
+LARGEST_SURPRISE = 4.0
+"""Nats a column, from which on records count as the last bin: as of 55 equally likely cells."""
+
 NoisyTable = npt.NDArray[np.float64]
 Figure = Literal[
-    "accuracy", "auc", "balanced_accuracy", "mean_absolute_error", "root_mean_squared_error"
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "mean_absolute_error",
+    "root_mean_squared_error",
+    "negative_log_likelihood",
 ]
 
 
@@ -100,7 +110,24 @@ class ErrorScorecard:
     confidence: float
 
 
-TaskScorecard = Scorecard | ClassScorecard | ErrorScorecard
+@dataclass(frozen=True, slots=True)
+class LikelihoodScorecard:
+    """How well a generator's network knows held-out units.
+
+    The table knows each unit up to half a bin, so the interval reaches half a bin further than
+    noise and chance do. What is above `LARGEST_SURPRISE` counts as that.
+
+    Attributes:
+        negative_log_likelihood: of a column given those before it, in nats; mean over columns and
+            units.
+        confidence: of the interval.
+    """
+
+    negative_log_likelihood: Estimate
+    confidence: float
+
+
+TaskScorecard = Scorecard | ClassScorecard | ErrorScorecard | LikelihoodScorecard
 
 
 def task_scorecard(
@@ -118,6 +145,8 @@ def task_scorecard(
             return class_scorecard(table, noise_std=noise_std, confidence=confidence)
         case "squared":
             return error_scorecard(table, noise_std=noise_std, confidence=confidence)
+        case "likelihood":
+            return likelihood_scorecard(table, noise_std=noise_std, confidence=confidence)
 
 
 def figures(card: TaskScorecard) -> Mapping[Figure, Estimate]:
@@ -132,6 +161,8 @@ def figures(card: TaskScorecard) -> Mapping[Figure, Estimate]:
                 "mean_absolute_error": card.mean_absolute_error,
                 "root_mean_squared_error": card.root_mean_squared_error,
             }
+        case LikelihoodScorecard():
+            return {"negative_log_likelihood": card.negative_log_likelihood}
 
 
 def scorecard(histogram: NoisyTable, *, noise_std: float, confidence: float) -> Scorecard:
@@ -194,12 +225,9 @@ def error_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -
     Raises:
         InputError: a shape that is not [1, bins], or as `scorecard`.
     """
-    width = _checked(table, noise_std, confidence)
-    if table.shape[0] != 1 or table.shape[1] < 2:  # noqa: PLR2004
-        raise InputError(f"table has shape {table.shape}; expected [1, bins]")
+    width = _checked_row(table, noise_std, confidence)
     counts, variance = table[0], noise_std**2
-    half_bin = LARGEST_ERROR / len(counts) / 2
-    centres = np.linspace(half_bin, LARGEST_ERROR - half_bin, len(counts))
+    half_bin, centres = _bins(len(counts), LARGEST_ERROR)
     candidates = candidates_up_to(LARGEST_ERROR)
     mean = estimate(mean_excess(counts, centres, candidates=candidates, variance=variance), width)
     square = estimate(
@@ -208,9 +236,31 @@ def error_scorecard(table: NoisyTable, *, noise_std: float, confidence: float) -
     root = Estimate(*(math.sqrt(end) for end in (square.value, square.lower, square.upper)))
     # Errors are half a bin from their bin's centre at most, and so are both means (Minkowski).
     return ErrorScorecard(
-        mean_absolute_error=_widened(mean, half_bin),
-        root_mean_squared_error=_widened(root, half_bin),
+        mean_absolute_error=_widened(mean, half_bin, LARGEST_ERROR),
+        root_mean_squared_error=_widened(root, half_bin, LARGEST_ERROR),
         confidence=confidence,
+    )
+
+
+def likelihood_scorecard(
+    table: NoisyTable, *, noise_std: float, confidence: float
+) -> LikelihoodScorecard:
+    """Read the mean negative log-likelihood off a noisy histogram of it.
+
+    Args:
+        table: [1, bins] over [0, `LARGEST_SURPRISE`].
+        noise_std: as for `scorecard`.
+        confidence: as for `scorecard`.
+
+    Raises:
+        InputError: a shape that is not [1, bins], or as `scorecard`.
+    """
+    width = _checked_row(table, noise_std, confidence)
+    half_bin, centres = _bins(table.shape[1], LARGEST_SURPRISE)
+    candidates = candidates_up_to(LARGEST_SURPRISE)
+    mean = mean_excess(table[0], centres, candidates=candidates, variance=noise_std**2)
+    return LikelihoodScorecard(
+        _widened(estimate(mean, width), half_bin, LARGEST_SURPRISE), confidence
     )
 
 
@@ -223,8 +273,14 @@ def _share(counts: NoisyTable, is_right: NoisyTable, variance: float, width: flo
     )
 
 
-def _widened(found: Estimate, margin: float) -> Estimate:
-    lower, upper = max(found.lower - margin, 0.0), min(found.upper + margin, LARGEST_ERROR)
+def _bins(count: int, largest: float) -> tuple[float, NoisyTable]:
+    """Half the width of a bin of [0, largest], and the bins' centres."""
+    half_bin = largest / count / 2
+    return half_bin, np.linspace(half_bin, largest - half_bin, count)
+
+
+def _widened(found: Estimate, margin: float, largest: float) -> Estimate:
+    lower, upper = max(found.lower - margin, 0.0), min(found.upper + margin, largest)
     return Estimate(found.value, lower, upper)
 
 
@@ -260,6 +316,14 @@ def check_scores(histogram: NoisyTable, noise_std: float, confidence: float) -> 
     bins = histogram.shape[1]
     if bins < 2 or bins % 2:  # noqa: PLR2004
         raise InputError(f"histogram has {bins} bins; expected an even number")
+    return width
+
+
+def _checked_row(table: NoisyTable, noise_std: float, confidence: float) -> float:
+    """How many standard deviations an interval reaches, for one row of bins."""
+    width = _checked(table, noise_std, confidence)
+    if table.shape[0] != 1 or table.shape[1] < 2:  # noqa: PLR2004
+        raise InputError(f"table has shape {table.shape}; expected [1, bins]")
     return width
 
 

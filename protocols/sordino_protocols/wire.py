@@ -2,10 +2,10 @@
 
 An envelope is `SRDN`, a version byte, the header's length (4 bytes, big-endian), the header
 (canonical JSON), the payload and an Ed25519 signature over the header, which holds the payload's
-hash. The payload has the message's vectors (float32, little-endian), one behind the other; the
-header has their lengths. Bytes are trusted in this order and no further: size, frame, canonical
-form, sender, signature, payload hash, exact fields, exact types, finiteness. Whether the sender may
-say this, now, is decided by whoever receives the message.
+hash. The payload has the message's vectors (float32, or int32 where they count; little-endian), one
+behind the other; the header has their lengths. Bytes are trusted in this order and no further:
+size, frame, canonical form, sender, signature, payload hash, exact fields, exact types, finiteness.
+Whether the sender may say this, now, is decided by whoever receives the message.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sordino_protocols.errors import InputError, PeerError
 from sordino_protocols.heads import SignedHead
@@ -28,9 +29,12 @@ from sordino_protocols.messages import (
     WIRE_VERSION,
     Admission,
     Admit,
+    Describe,
+    Described,
     Evaluate,
     Evaluation,
     Inquire,
+    Integers,
     Measure,
     Message,
     Quote,
@@ -42,6 +46,10 @@ from sordino_protocols.messages import (
     RoundPlan,
     Settle,
     Statistics,
+    Tabulate,
+    Tabulated,
+    Unmask,
+    Unmasked,
     Update,
     Vector,
 )
@@ -59,22 +67,31 @@ _RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # Names of keys, as `signing.check_name` has them; an unknown one goes to a log, so it is short.
 _SENDER = re.compile(r"[a-z0-9._-]{1,64}")
 _LARGEST_INTEGER = 2**63
-_DTYPE = np.dtype("<f4")
+_REALS: np.dtype[np.float32] = np.dtype("<f4")
+_WHOLES: np.dtype[np.int32] = np.dtype("<i4")
+_Dtype = np.dtype[np.float32] | np.dtype[np.int32]
+_ITEM_BYTES = _REALS.itemsize
 
 _TYPES: Mapping[str, type[Message]] = {
     "recall": Recall,
+    "describe": Describe,
     "inquire": Inquire,
     "admit": Admit,
     "measure": Measure,
     "round_plan": RoundPlan,
     "evaluate": Evaluate,
+    "tabulate": Tabulate,
+    "unmask": Unmask,
     "settle": Settle,
     "recalled": Recalled,
+    "described": Described,
     "quote": Quote,
     "admission": Admission,
     "statistics": Statistics,
     "update": Update,
     "evaluation": Evaluation,
+    "tabulated": Tabulated,
+    "unmasked": Unmasked,
     "receipt": Receipt,
     "refused": Refused,
 }
@@ -114,7 +131,7 @@ def seal(message: Message, signer: Signer) -> bytes:
     fields: dict[str, object] = {}
     for name, value in _values(message):
         if isinstance(value, np.ndarray):
-            vectors.append(np.ascontiguousarray(value, dtype=_DTYPE).tobytes())
+            vectors.append(_payload(message, name, value))
             fields[name] = value.size
         else:
             fields[name] = _to_json(value)
@@ -152,7 +169,7 @@ def open_sealed(envelope: bytes, trust: TrustStore) -> Opened:
 
 
 def _split(envelope: bytes) -> tuple[bytes, bytes, bytes]:
-    largest = _FRAME.size + _LARGEST_HEADER + MAX_VECTOR_LENGTH * _DTYPE.itemsize + SIGNATURE_BYTES
+    largest = _FRAME.size + _LARGEST_HEADER + MAX_VECTOR_LENGTH * _ITEM_BYTES + SIGNATURE_BYTES
     if not _FRAME.size + SIGNATURE_BYTES <= len(envelope) <= largest:
         raise _malformed("an envelope of this size cannot be")
     magic, version, length = _FRAME.unpack_from(envelope)
@@ -187,8 +204,8 @@ def _message(kind: type[Message], raw: object, payload: bytes) -> Message:
     if not isinstance(raw, dict) or set(raw) != set(readers):
         raise _malformed(f"{_NAMES[kind]} must have exactly the fields {sorted(readers)}")
     values = {name: read(raw[name]) for name, read in readers.items()}
-    lengths = {name: _length(raw[name]) for name, read in readers.items() if read is _length}
-    values |= _vectors(lengths, payload)
+    lengths = {name: _length(raw[name]) for name in _dtypes(_NAMES[kind])}
+    values |= _vectors(_NAMES[kind], lengths, payload)
     run_id = values["run_id"]
     # A site that could not read a request cannot say which run it refuses.
     is_anonymous = kind is Refused and run_id == ""
@@ -231,23 +248,45 @@ def _readers(name: str) -> Mapping[str, Callable[[object], object]]:
         Refusal: _refusal,
         Refusal | None: lambda raw: None if raw is None else _refusal(raw),
         Vector: _length,
+        Integers: _length,
     }
     kind = _TYPES[name]
     hints = typing.get_type_hints(kind)
     return {each.name: known[hints[each.name]] for each in dataclasses.fields(kind)}
 
 
-def _vectors(lengths: Mapping[str, int], payload: bytes) -> dict[str, Vector]:
+@functools.cache
+def _dtypes(name: str) -> Mapping[str, _Dtype]:
+    """What a message's vectors are made of, by field, in order."""
+    known: dict[object, _Dtype] = {Vector: _REALS, Integers: _WHOLES}
+    kind = _TYPES[name]
+    hints = typing.get_type_hints(kind)
+    fields = {each.name: hints[each.name] for each in dataclasses.fields(kind)}
+    return {each: known[hint] for each, hint in fields.items() if hint in known}
+
+
+def _payload(message: Message, name: str, value: "npt.NDArray[np.generic]") -> bytes:
+    dtype = _dtypes(_NAMES[type(message)])[name]
+    # Numbers may be rounded to 32 bits; what counts must come as 32 bits, for it would be cut off.
+    casting: typing.Literal["same_kind", "safe"] = "same_kind" if dtype is _REALS else "safe"
+    return value.astype(dtype, casting=casting, copy=False).tobytes()
+
+
+def _vectors(name: str, lengths: Mapping[str, int], payload: bytes) -> dict[str, Vector | Integers]:
     """The payload's vectors, in the order of the message's fields."""
-    if sum(lengths.values()) * _DTYPE.itemsize != len(payload):
+    if sum(lengths.values()) * _ITEM_BYTES != len(payload):
         raise _malformed("the payload has not the vectors that the header says")
-    values = np.frombuffer(payload, dtype=_DTYPE)
-    if not np.isfinite(values).all():
-        raise UnreadableError(Refusal.NOT_FINITE, "a vector has values that are not finite")
-    vectors, start = {}, 0
-    for name, length in lengths.items():
-        vectors[name] = values[start : start + length]
-        start += length
+    vectors: dict[str, Vector | Integers] = {}
+    start = 0
+    for field, length in lengths.items():
+        if _dtypes(name)[field] is _WHOLES:
+            vectors[field] = np.frombuffer(payload, _WHOLES, count=length, offset=start)
+        else:
+            reals = np.frombuffer(payload, _REALS, count=length, offset=start)
+            if not np.isfinite(reals).all():
+                raise UnreadableError(Refusal.NOT_FINITE, "a vector has values that are not finite")
+            vectors[field] = reals
+        start += length * _ITEM_BYTES
     return vectors
 
 
@@ -320,7 +359,7 @@ def _signed_job(raw: object) -> SignedJob:
         raise _malformed("a job's body or signature cannot be read") from None
     purpose = PURPOSES.get(_text(raw["purpose"]))
     if purpose is None:
-        raise _malformed("a job's purpose must be train, validate or price")
+        raise _malformed(f"a job's purpose must be one of {', '.join(PURPOSES)}")
     return SignedJob(body, _sender(raw["submitter"]), signature, purpose, _text(raw["nonce"]))
 
 

@@ -86,7 +86,7 @@ def accept_evaluation(
     job_digest: str, plan: RunPlan, admitted: Admitted
 ) -> Callable[[str, Evaluation], None]:
     """Tables of answers that the site's units and noise can make."""
-    evaluation = plan.evaluation
+    evaluation = plan.require_evaluation()
 
     def check(site: str, reply: Evaluation) -> None:
         _require_job(reply.job_digest, job_digest)

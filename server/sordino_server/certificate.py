@@ -19,19 +19,31 @@ from sordino_protocols.certificate_claims import (
     open_evidence,
     site_claims,
     surplus,
+    table_costs,
 )
 from sordino_protocols.certificate_facts import (
     EvaluationClaims,
     IntervalFacts,
     SiteFacts,
+    TableClaims,
     key_facts,
 )
 from sordino_protocols.certificate_standards import LIMITS, STANDARDS
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.job import Job, SignedJob, read_job
 from sordino_protocols.signing import Signer, TrustStore
-from sordino_server.runs import CERTIFICATE, EVALUATION, MODEL, RunDirectory, write_whole
+from sordino_server.runs import (
+    CERTIFICATE,
+    COUNTS,
+    EVALUATION,
+    MODEL,
+    RESULTS,
+    SYNTHESIS,
+    RunDirectory,
+    write_whole,
+)
 from sordino_server.statement import EvaluationFacts
+from sordino_server.table_facts import Counts, SynthesisFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +55,25 @@ class Proceedings:
         job: as its submitter signed it.
         admissions: by site, sealed, exactly as they came.
         receipts: the same; a site that sent none is missing.
-        evaluation: what was learnt of the model.
+        evaluation: what was learnt of the model; None where there is none.
         model: content of the released model's file; None where the run released none.
+        table: what was released instead of a model; None where there is a model.
     """
 
     run_id: str
     job: SignedJob
     admissions: Mapping[str, bytes]
     receipts: Mapping[str, bytes]
-    evaluation: EvaluationFacts
+    evaluation: EvaluationFacts | None
     model: bytes | None
+    table: TableClaims | None = None
 
 
 def issue(run: RunDirectory, signer: Signer, sites: TrustStore) -> Certificate:
     """Write a settled run's `certificate.json`; again, if it is called again.
 
     Args:
-        run: with sealed admissions and receipts, and its evaluation.
+        run: with sealed admissions and receipts, and its results.
         signer: the server.
         sites: the sites' keys.
 
@@ -75,8 +89,9 @@ def issue(run: RunDirectory, signer: Signer, sites: TrustStore) -> Certificate:
         job=run.manifest().job,
         admissions=run.sealed("admissions"),
         receipts=run.sealed("receipts"),
-        evaluation=run.read(EVALUATION, EvaluationFacts),
+        evaluation=run.read_if_there(EVALUATION, EvaluationFacts),
         model=model.read_bytes() if model.exists() else None,
+        table=_table(run),
     )
     certificate = certify(proceedings, signer, sites, now=dt.datetime.now(dt.UTC))
     write_whole(run.path / CERTIFICATE, certificate.canonical())
@@ -106,13 +121,14 @@ def certify(
         server=key_facts(signer.name, signer.key.public_key()),
         job=job_facts(proceedings.job, job),
         sites=facts,
-        composition=composition(evidence, delta=job.file.privacy.delta),
+        composition=composition(evidence, delta=job.file.require_privacy().delta),
         model_sha256=None if model is None else hashlib.sha256(model).hexdigest(),
-        evaluation=_evaluation(proceedings.evaluation),
+        evaluation=_evaluation(proceedings.evaluation) if proceedings.evaluation else None,
         limits=LIMITS,
         standards=STANDARDS,
         signature="",
         audits=(),
+        table=proceedings.table,
     )
     return unsigned.signed_by(signer)
 
@@ -138,6 +154,32 @@ def _evaluation(facts: EvaluationFacts) -> EvaluationClaims:
         confidence=facts.confidence,
         noise_std=facts.noise_std,
         sites=facts.sites,
+    )
+
+
+def _table(run: RunDirectory) -> TableClaims | None:
+    """What a run released that has no model."""
+    synthesis = run.read_if_there(SYNTHESIS, SynthesisFacts)
+    counts = run.read_if_there(COUNTS, Counts)
+    if synthesis is not None:
+        sites = synthesis.sites
+    elif counts is not None:
+        sites = counts.sites
+    else:
+        return None
+    epsilon, without_masks = table_costs(run.job())
+    return TableClaims(
+        mode=synthesis.mode if synthesis else None,
+        generator=synthesis.generator.kind if synthesis else None,
+        sites=sites,
+        missing=synthesis.missing if synthesis else (),
+        epsilon=epsilon,
+        epsilon_without_masks=without_masks,
+        files={
+            name: hashlib.sha256((run.path / name).read_bytes()).hexdigest()
+            for name in RESULTS
+            if (run.path / name).exists()
+        },
     )
 
 

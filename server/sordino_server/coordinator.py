@@ -54,7 +54,16 @@ from sordino_server.langevin import check_temperature
 from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
 from sordino_server.plausibility import check_same_columns
 from sordino_server.questions import Questions, RunFailedError, silences
-from sordino_server.runs import ADMISSIONS, EVALUATION, QUOTES, STATEMENT, RunDirectory
+from sordino_server.runs import (
+    ADMISSIONS,
+    COUNTS,
+    EVALUATION,
+    MODEL,
+    QUOTES,
+    STATEMENT,
+    SYNTHESIS,
+    RunDirectory,
+)
 from sordino_server.statement import (
     AdmissionFacts,
     Admissions,
@@ -64,6 +73,10 @@ from sordino_server.statement import (
     receipt_facts,
 )
 from sordino_server.strategy import Outcome, Strategy
+from sordino_server.synthesizing import synthesize
+from sordino_server.synthetic_source import check_source, find_source
+from sordino_server.table_facts import Counts, SynthesisFacts, count_facts
+from sordino_server.tabulating import collect, describe
 
 MOST_ATTEMPTS = 5
 """How often a run is started that gets no further; after that it is only wound up."""
@@ -102,19 +115,22 @@ class Coordinator:
     def _go_on(self) -> None:
         if self._run.attempts_in_vain() > MOST_ATTEMPTS:
             raise RunFailedError("the server app failed again and again: see the server's log")
-        is_price = self._signed.purpose == "price"
+        is_free = self._signed.purpose in {"price", "mock"}
         while (state := self._run.state()) not in TERMINAL_RUN_STATES:
-            if is_price:
-                self._go_on_with_price(state)
+            if is_free:
+                self._go_on_for_free(state)
             else:
                 self._go_on_with_work(state)
 
-    # ------------------------------------------------------------------ a price
+    # ------------------------------------------------------------------ a price, or a mock
 
-    def _go_on_with_price(self, state: RunState) -> None:
+    def _go_on_for_free(self, state: RunState) -> None:
         match state:
             case RunState.QUEUED:
                 self._run.advance(RunEvent.STARTED, cohort=self._wanted())
+            case RunState.ADMITTING if self._signed.purpose == "mock":
+                describe(self._run, self._questions, self._cohort(), schema_sha256=None)
+                self._run.advance(RunEvent.ADMITTED)
             case RunState.ADMITTING:
                 request = Inquire(self._run.run_id, self._signed)
                 quotes = inquire(self._questions, self._strategy, self._cohort(), request)
@@ -127,7 +143,7 @@ class Coordinator:
             case _:
                 self._run.advance(RunEvent.SETTLED)
 
-    # ------------------------------------------------------------------ training, or validation
+    # ------------------------------------------------------------------ a model, or a table
 
     def _go_on_with_work(self, state: RunState) -> None:
         match state:
@@ -140,7 +156,10 @@ class Coordinator:
             case RunState.TRAINING:
                 self._rounds(self._plan.require_training())
             case RunState.EVALUATING:
+                self._train_on_synthetic()
                 self._evaluate()
+            case RunState.TABULATING:
+                self._tabulate()
             case _:
                 self._settle()
 
@@ -179,6 +198,7 @@ class Coordinator:
         check = accept_admission(self._signed.digest, self._plan)
         outcome = self._questions.ask(cohort, request, Admission, check=check)
         check_same_columns(outcome.answers)
+        self._check_synthetic(outcome.answers)
         admissions = {site: admission_facts(each) for site, each in outcome.answers.items()}
         self._check_possible(admissions)
         self._run.save(ADMISSIONS, Admissions(sites=admissions))
@@ -187,6 +207,8 @@ class Coordinator:
         self._run.advance(self._after_admission(), sites=sorted(admissions), refused=refused)
 
     def _after_admission(self) -> RunEvent:
+        if self._plan.tabulation is not None:
+            return RunEvent.ADMITTED_TO_TABULATE
         if self._plan.training is None:
             return RunEvent.ADMITTED_TO_EVALUATE
         return RunEvent.ADMITTED if self._plan.statistics is None else RunEvent.ADMITTED_TO_MEASURE
@@ -197,9 +219,29 @@ class Coordinator:
         if training is not None and isinstance(file.optimizer, SgldOptimizer):
             units = [facts.order_of_magnitude for facts in admissions.values()]
             check_temperature(file.optimizer, training, units=units, quorum=file.cohort.quorum)
-        if training is None:
-            features = next(iter(admissions.values())).feature_count
-            check_fit(self._run.model(), self._run.scaling(), file.model, features=features)
+        if file.validation is not None:
+            features, model = next(iter(admissions.values())).feature_count, file.require_model()
+            check_fit(self._run.model(), self._run.scaling(), model, features=features)
+
+    def _check_synthetic(self, admissions: Mapping[str, Admission]) -> None:
+        """Of a job that trains on synthetic records: refuse records of other columns."""
+        if self._job.file.synthetic is not None:
+            digest = next(iter(admissions.values())).feature_digest
+            check_source(self._source(), self._job.file, feature_digest=digest)
+
+    def _source(self) -> RunDirectory:
+        return find_source(self._run.siblings(), self._job.file, submitter=self._signed.submitter)
+
+    def _train_on_synthetic(self) -> None:
+        """Make the model of a job that needs no site for it, unless an earlier attempt has."""
+        file, digest = self._job.file, self._signed.digest
+        if file.synthetic is not None and not (self._run.path / MODEL).exists():
+            # Brings torch, which no other run needs.
+            from sordino_server.synthetic_rows import train_on_source  # noqa: PLC0415
+
+            weights = train_on_source(self._source(), file, job_digest=digest)
+            self._run.save_model(weights, job_digest=digest)
+            self._run.record("trained_on_synthetic", source=file.synthetic.run)
 
     def _measure(self, plan: StatisticsPlan) -> None:
         """Learn how to scale the features."""
@@ -280,7 +322,7 @@ class Coordinator:
         return advanced, outcome
 
     def _evaluate(self) -> None:
-        admitted, plan = read_admitted(self._run), self._plan.evaluation
+        admitted, plan = read_admitted(self._run), self._plan.require_evaluation()
         extra = np.zeros(self._plan.extra_coordinates)
         weights = np.concatenate([self._run.model(), extra]).astype(np.float32)
         request = Evaluate(self._run.run_id, self._signed.digest, weights, self._scaling())
@@ -294,6 +336,26 @@ class Coordinator:
         self._run.save(EVALUATION, facts)
         self._run.advance(RunEvent.EVALUATED)
 
+    def _tabulate(self) -> None:
+        """Have the sites release their one table, and make of it what the job is about."""
+        admitted, plan = read_admitted(self._run), self._plan
+        if plan.count is not None:
+            tables = collect(self._run, self._questions, plan.count, admitted)
+            counts = count_facts(plan.count, tables.numbers, confidence=_CONFIDENCE)
+            self._run.save(COUNTS, counts)
+        else:
+            synthesis = plan.require_synthesis()
+            described = describe(
+                self._run, self._questions, admitted.sites, schema_sha256=synthesis.schema_sha256
+            )
+            tables = collect(self._run, self._questions, synthesis, admitted)
+            # All of them describe the same table: the job says which.
+            declared = next(iter(described.sites.values()))
+            synthesize(self._run, self._job, declared, tables)
+        self._run.advance(
+            RunEvent.TABULATED, sites=list(tables.sites), missing=list(tables.missing)
+        )
+
     def _settle(self) -> None:
         request = Settle(self._run.run_id, self._signed.digest)
         sites = read_admitted(self._run).sites
@@ -306,7 +368,9 @@ class Coordinator:
             job=self._job,
             job_digest=self._signed.digest,
             submitter=self._signed.submitter,
-            evaluation=self._run.read(EVALUATION, EvaluationFacts),
+            evaluation=self._run.read_if_there(EVALUATION, EvaluationFacts),
+            synthesis=self._run.read_if_there(SYNTHESIS, SynthesisFacts),
+            counts=self._run.read_if_there(COUNTS, Counts),
             admissions=self._run.read(ADMISSIONS, Admissions).sites,
             receipts={site: receipt_facts(each) for site, each in outcome.answers.items()},
         )
@@ -319,7 +383,8 @@ class Coordinator:
 
     def _initial(self, plan: TrainingPlan, admitted: Admitted) -> ServerState:
         seed = bytes.fromhex(self._signed.digest)
-        weights = initial_weights(self._job.file.model, admitted.feature_count, seed=seed)
+        model = self._job.file.require_model()
+        weights = initial_weights(model, admitted.feature_count, seed=seed)
         return initial_state(weights, plan)
 
 

@@ -36,16 +36,32 @@ from sordino_protocols.gateway_pb2 import (
     WatchRequest,
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
-from sordino_protocols.job import PURPOSES, Job, SignedJob, verify_job
+from sordino_protocols.job import PURPOSES, Job, SignedJob, read_job, verify_job
 from sordino_protocols.rounds import TERMINAL_RUN_STATES
 from sordino_protocols.signing import TrustStore, load_trust
 from sordino_server.brought_model import join_pieces, read_brought
 from sordino_server.config import ServerConfig
 from sordino_server.quarantine import artifact, check_no_quarantine, quarantine_of
 from sordino_server.queue import Queue
-from sordino_server.runs import QUOTES, STATEMENT, RunDirectory, Runs, last_state
+from sordino_server.runs import (
+    COUNTS,
+    DESCRIPTIONS,
+    QUOTES,
+    STATEMENT,
+    RunDirectory,
+    Runs,
+    last_state,
+)
 from sordino_server.superlink import SuperLink
+from sordino_server.synthetic_source import find_source, find_syntheses
+from sordino_server.table_facts import Descriptions
 
+# What is told of a run beside its log, by file.
+_SHOWN = {
+    STATEMENT: "statement",
+    QUOTES: "quotes",
+    COUNTS: "counts",
+}
 _WORKERS = 32
 _MOST_WATCHERS = 24  # each keeps a worker: the rest must stay free for other calls
 _WATCH_SECONDS = 0.1
@@ -98,9 +114,14 @@ class Gateway(GatewayServicer):
 
     def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitReply:  # noqa: N802
         """Queue a job."""
-        signed, _ = self._verified(request, context)
+        signed, job = self._verified(request, context)
         if signed.purpose == "validate":
             _abort(context, InputError("a validation comes with the model that it is of"))
+        if job.file.synthetic is not None:
+            try:
+                find_source(self._runs, job.file, submitter=signed.submitter)
+            except SordinoError as error:
+                _abort(context, error)
         return self._queued(self._runs.create(signed))
 
     def SubmitModel(  # noqa: N802
@@ -143,9 +164,14 @@ class Gateway(GatewayServicer):
             "submitter": signed.submitter,
             "job": json.loads(signed.body),
         }
-        for name in (STATEMENT, QUOTES):
+        for name, key in _SHOWN.items():
             if (run.path / name).exists():
-                facts[name.removesuffix(".json")] = json.loads(run.artifact(name))
+                facts[key] = json.loads(run.artifact(name))
+        described = run.read_if_there(DESCRIPTIONS, Descriptions)
+        if described is not None:
+            facts["described"] = described.model_dump(mode="json")["sites"]
+        if signed.purpose == "mock":
+            facts["synthetic_runs"] = self._synthetic_runs(signed)
         facts |= _quarantine(run)
         reasons = [event["reason"] for event in run.events() if "reason" in event]
         return ShowReply(json=json.dumps(facts | ({"reason": reasons[-1]} if reasons else {})))
@@ -165,7 +191,7 @@ class Gateway(GatewayServicer):
         """A job that the caller signed for what it is, or to be priced."""
         purpose = PURPOSES.get(request.purpose)
         if purpose is None:
-            _abort(context, InputError("purpose must be train, validate or price"))
+            _abort(context, InputError(f"purpose must be one of {', '.join(PURPOSES)}"))
         signed = SignedJob(
             request.body, request.submitter, request.signature, purpose, request.nonce
         )
@@ -177,7 +203,15 @@ class Gateway(GatewayServicer):
             _abort(context, AuthenticationError("the certificate and the signature differ in name"))
         if purpose not in {"price", job.purpose}:
             _abort(context, InputError(f"the job is signed to {purpose}, and says {job.purpose}"))
+        if purpose == "price" and job.purpose == "mock":
+            _abort(context, InputError("a mock costs nothing: there is no price to ask for"))
         return signed, job
+
+    def _synthetic_runs(self, signed: SignedJob) -> list[str]:
+        """The submitter's syntheses of a job's data set that can be sampled, newest first."""
+        file = read_job(signed.body).file
+        found = find_syntheses(self._runs, dataset=file.job.dataset, submitter=signed.submitter)
+        return [run.run_id for run in found]
 
     def _queued(self, run: RunDirectory) -> SubmitReply:
         self._queue.wake()

@@ -161,7 +161,8 @@ def _active(facts: list[_RunFacts]) -> Iterator[Metric]:
         done.add_metric(label, float(str(last["round"])))
         planned.add_metric(label, job.plan.rounds)
         spent.add_metric(label, float(str(last["epsilon_spent"])))
-        whole.add_metric(label, job.file.privacy.epsilon)
+        # A mock costs nothing.
+        whole.add_metric(label, job.file.privacy.epsilon if job.file.privacy else 0.0)
         participants.add_metric(label, len(_items(last["participants"])))
     yield from (done, planned, spent, whole, participants)
 

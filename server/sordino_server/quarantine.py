@@ -1,4 +1,4 @@
-"""Runs whose model nobody may fetch, because an audit found that a promise was broken.
+"""Runs whose results nobody may fetch, because an audit found that a promise was broken.
 
 A quarantine is a file beside the run. What must stay true: no program lifts one, only a person with
 a reason does (`sordino server release`), and both stay on record, in the file and in the run's log.
@@ -14,11 +14,11 @@ from sordino_protocols.errors import InputError, NotFoundError, ViolationError
 from sordino_protocols.files import STRICT
 from sordino_protocols.job import weights_digest
 from sordino_protocols.model_file import ReleasedModel, read_model
-from sordino_server.runs import CERTIFICATE, MODEL, RunDirectory, Runs
+from sordino_server.runs import CERTIFICATE, MODEL, RESULTS, RunDirectory, Runs
 
 QUARANTINE = "quarantine.json"
-WITHHELD = frozenset({MODEL, CERTIFICATE})
-"""Of a quarantined run: the model, and the document that vouches for it."""
+WITHHELD = frozenset({*RESULTS, CERTIFICATE})
+"""Of a quarantined run: what came of it, and the document that vouches for it."""
 
 
 class Release(BaseModel):

@@ -7,12 +7,14 @@ out, and the run's log says so.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from sordino_protocols.errors import AuthenticationError, ExitCode, SordinoError
 from sordino_protocols.heads import SignedHead
 from sordino_protocols.messages import (
     Admit,
+    Described,
     Quote,
     Recall,
     Recalled,
@@ -56,23 +58,34 @@ class Questions:
         expected: type[R],
         *,
         check: Callable[[str, R], None],
+        quorum: int | None = None,
     ) -> Outcome[R]:
         """Ask with the job's patience; who must wait for a person's approval is logged.
+
+        Args:
+            cohort: whom to ask.
+            request: what.
+            expected: the type of answer.
+            check: raises `ImplausibleError` for an answer that must not count.
+            quorum: how many must answer; None: the job's quorum.
 
         Raises:
             RunFailedError: the quorum did not answer; says what each site did instead.
         """
+        patience = replace(self._patience, quorum=quorum or self._patience.quorum)
         outcome = self._strategy.ask(
             cohort,
             request,
             expected,
-            self._patience,
+            patience,
             check=self._remembering(check),
             on_approval_pending=self._log_waiting if isinstance(request, Admit) else None,
         )
         if not outcome.has_quorum:
             done = f"answered {type(request).__name__}"
-            raise self._failed(cohort, len(outcome.answers), done, silences(outcome))
+            raise self._failed(
+                cohort, len(outcome.answers), done, silences(outcome), quorum=patience.quorum
+            )
         return outcome
 
     def recall(self, cohort: Sequence[str]) -> list[str]:
@@ -84,7 +97,9 @@ class Questions:
         left_out = silences(self.recall_with(cohort, self._patience))
         left = [site for site in cohort if site not in left_out]
         if len(left) < self._patience.quorum:
-            raise self._failed(cohort, len(left), "showed that their ledgers are whole", left_out)
+            done = "showed that their ledgers are whole"
+            quorum = self._patience.quorum
+            raise self._failed(cohort, len(left), done, left_out, quorum=quorum)
         return left
 
     def recall_with(self, cohort: Sequence[str], patience: Patience) -> Outcome[Recalled]:
@@ -114,7 +129,7 @@ class Questions:
 
     def release_holds(self, sites: Sequence[str]) -> dict[str, str]:
         """Tell sites that the run is over for them. Returns who may hold budget still, and why."""
-        if not sites or self._signed.purpose == "price":
+        if not sites or self._signed.purpose in {"price", "mock"}:
             return {}
         request = Settle(self._run.run_id, self._signed.digest)
         check = self._remembering(lambda _site, _reply: None)
@@ -143,12 +158,11 @@ class Questions:
         self._run.record("waiting_for_approval", site=site)
 
     def _failed(
-        self, cohort: Sequence[str], count: int, done: str, others: dict[str, str]
+        self, cohort: Sequence[str], count: int, done: str, others: dict[str, str], *, quorum: int
     ) -> RunFailedError:
         reasons = ", ".join(f"{site}: {why}" for site, why in sorted(others.items()))
         return RunFailedError(
-            f"{count} of {len(cohort)} sites {done}; "
-            f"the job needs {self._patience.quorum} ({reasons})"
+            f"{count} of {len(cohort)} sites {done}; the job needs {quorum} ({reasons})"
         )
 
 
@@ -159,4 +173,4 @@ def silences(outcome: Outcome[R]) -> dict[str, str]:
 
 
 def _head_of(reply: Reply) -> SignedHead | None:
-    return None if isinstance(reply, Quote | Refused) else reply.ledger_head
+    return None if isinstance(reply, Described | Quote | Refused) else reply.ledger_head

@@ -1,7 +1,7 @@
 """Runs waiting for their turn, one Flower run each; and runs that lost their process.
 
 The queue is the directory of runs: whatever is not in a terminal state is still to be done. Runs
-that train go one after the other; a validation or an inquiry for a price waits for no training.
+that train go one after the other, and so do those of any other purpose; none waits for another's.
 What must stay true: a run whose server app died is started again, from its last checkpoint; one
 that gets no further in `MOST_ATTEMPTS` is wound up, and ends with a reason that a person can read.
 """
@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sordino_protocols.errors import InputError, NotFoundError, SordinoError
-from sordino_protocols.job import Purpose
+from sordino_protocols.job import PURPOSES, Purpose
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent
 from sordino_server.app import RUN_DIRECTORY, SERVER_CONFIG
 from sordino_server.bundle import build_fab
@@ -23,7 +23,7 @@ from sordino_server.runs import RunDirectory, Runs
 from sordino_server.superlink import RunStatus, SuperLink
 
 _SERVER_APP = "sordino_server.app:app"
-_PURPOSES: tuple[Purpose, ...] = ("train", "validate", "price")
+_PURPOSES: tuple[Purpose, ...] = tuple(PURPOSES.values())
 _POLL_SECONDS = 0.5  # each look costs the SuperLink a query
 _IDLE_SECONDS = 1.0
 _ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED})

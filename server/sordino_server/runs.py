@@ -50,7 +50,15 @@ QUOTES = "quotes.json"
 ADMISSIONS = "admissions.json"
 EVALUATION = "evaluation.json"
 CERTIFICATE = "certificate.json"
-ARTIFACTS = frozenset({MODEL, STATEMENT, QUOTES, CERTIFICATE})
+DESCRIPTIONS = "descriptions.json"
+SYNTHESIS = "synthesis.json"
+TABLES = "tables.safetensors"
+ROWS = "rows.safetensors"
+GENERATOR = "generator.safetensors"
+COUNTS = "counts.json"
+RESULTS = (MODEL, GENERATOR, ROWS, TABLES, COUNTS)
+"""What may come of a run: the certificate names the content of each that did."""
+ARTIFACTS = frozenset({*RESULTS, STATEMENT, QUOTES, CERTIFICATE, DESCRIPTIONS, SYNTHESIS})
 
 SealedKind = Literal["admissions", "receipts"]
 """What of the sites' answers is kept exactly as they signed it."""
@@ -113,6 +121,10 @@ class RunDirectory:
         with (self.path / _LOCK).open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def siblings(self) -> "Runs":
+        """All runs of the server that has this one."""
+        return Runs(self.path.parent)
 
     # ------------------------------------------------------------------ the log
 
@@ -269,6 +281,10 @@ class RunDirectory:
             return kind.model_validate_json(path.read_bytes())
         except ValidationError:
             raise IntegrityError(f"{path}: this file of a run cannot be read") from None
+
+    def read_if_there(self, name: str, kind: type[Document]) -> Document | None:
+        """Read a result that not every run has; raises as `read` does, but for a missing file."""
+        return self.read(name, kind) if (self.path / name).exists() else None
 
     def artifact(self, name: str) -> bytes:
         """The content of a file that a run leaves for others.

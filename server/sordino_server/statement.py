@@ -7,12 +7,14 @@ statement that was touched by hand and no longer fits is an error, not a guess.
 from pydantic import BaseModel
 
 from sordino_protocols.certificate_facts import HeadFacts, head_facts
+from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT
 from sordino_protocols.heads import SignedHead
 from sordino_protocols.job import Job
 from sordino_protocols.messages import Admission, Message, Quote, Receipt, Refusal
 from sordino_protocols.plan import LossName
 from sordino_protocols.scorecard import Figure
+from sordino_server.table_facts import Counts, SynthesisFacts
 
 
 class AdmissionFacts(BaseModel):
@@ -157,6 +159,9 @@ class Statement(BaseModel):
     """The whole statement.
 
     Attributes:
+        evaluation: of a run with a model.
+        synthesis: of a run that synthesized.
+        counts: of a run that counted.
         receipts: by site; a site that never sent one is missing here and present in `admissions`.
     """
 
@@ -166,9 +171,21 @@ class Statement(BaseModel):
     job: Job
     job_digest: str
     submitter: str
-    evaluation: EvaluationFacts
+    evaluation: EvaluationFacts | None
+    synthesis: SynthesisFacts | None = None
+    counts: Counts | None = None
     admissions: dict[str, AdmissionFacts]
     receipts: dict[str, ReceiptFacts]
+
+    def require_evaluation(self) -> EvaluationFacts:
+        """The evaluation of a run with a model.
+
+        Raises:
+            InputError: the run has none.
+        """
+        if self.evaluation is None:
+            raise InputError(f"run {self.run_id} has no model, and no evaluation")
+        return self.evaluation
 
 
 def admission_facts(admission: Admission) -> AdmissionFacts:

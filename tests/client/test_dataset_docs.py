@@ -31,7 +31,7 @@ def test_an_example_is_a_data_set(example: str) -> None:
 def test_the_examples_show_all_there_is() -> None:
     files = [read(example) for example in EXAMPLES]
     types = set[str]().union(*(column_types(file.columns) for file in files))
-    assert types == {"integer", "number", "category", "vector", "tokens"}
+    assert types == {"integer", "number", "category", "vector", "tokens", "set", "text"}
     assert {file.task for file in files} == {"binary", "classes", "number"}
     assert {file.source.kind for file in files} == {"csv", "parquet"}
     assert {file.dataset.unit for file in files} == {None, "patient"}

@@ -12,6 +12,7 @@ from sordino_client.evaluation import (
     exact_table,
     noisy_table,
     score_histogram,
+    surprise_histogram,
 )
 from sordino_client.training.noise import SecureNoise
 from sordino_protocols.plan import EvaluationPlan
@@ -21,7 +22,8 @@ ANY_SCORE = st.floats(allow_nan=True, allow_infinity=True)
 BINARY = EvaluationPlan("binary", bins=10, classes=1, noise_multiplier=3.0)
 CLASSES = EvaluationPlan("cross_entropy", bins=10, classes=3, noise_multiplier=3.0)
 NUMBER = EvaluationPlan("squared", bins=8, classes=1, noise_multiplier=3.0)
-PLANS = [BINARY, CLASSES, NUMBER]
+LIKELIHOOD = EvaluationPlan("likelihood", bins=8, classes=3, noise_multiplier=3.0)
+PLANS = [BINARY, CLASSES, NUMBER, LIKELIHOOD]
 Answers = tuple[NDArray[np.float64], NDArray[np.float32]]
 
 
@@ -35,6 +37,7 @@ def answers(draw: st.DrawFn, plan: EvaluationPlan, *, least: int = 0) -> Answers
         "binary": st.sampled_from([0.0, 1.0]),
         "cross_entropy": st.sampled_from([0.0, 1.0, 2.0]),
         "squared": st.floats(-1, 1),
+        "likelihood": st.floats(width=32),
     }[plan.loss]
     labels = draw(st.lists(label, min_size=units, max_size=units))
     shaped = np.array(outputs, dtype=np.float64).reshape(units, plan.classes)
@@ -60,6 +63,13 @@ def test_counts_by_error() -> None:
     labels = np.array([0.1, -0.3, 1.0, 0.0, 0.5], dtype=np.float32)
     # The fourth is a prediction of 1, for a number cannot be larger.
     assert error_histogram(outputs, labels, bins=4).tolist() == [[2, 1, 1, 1]]
+
+
+def test_counts_by_mean_surprise() -> None:
+    logs = -np.array([[0.0, 0.0], [1.0, 2.0], [0.5, 5.0], [3.0, 9.0], [np.inf, 0.0]])
+    # Bins of 1 nat a column; whoever is above 4 is in the last one.
+    assert surprise_histogram(logs, bins=4).tolist() == [[1, 1, 1, 2]]
+    assert surprise_histogram(np.array([[np.nan, 0.0]]), bins=4).tolist() == [[0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

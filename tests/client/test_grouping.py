@@ -86,7 +86,8 @@ def test_the_sum_is_clipped_and_not_each_row(name: str) -> None:
         assert np.allclose(clipped, gradient / 3, rtol=0, atol=0.03 * bound)
 
 
-@pytest.mark.parametrize("name", KINDS)
+# The outputs of "nade" are no logits, which at zero weights would be alike.
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "nade"])
 def test_rows_that_annul_each_other_leave_nothing_to_clip(name: str) -> None:
     # One label each of two classes at zero weights: for the norm of rows these are long gradients.
     kind = KINDS[name]

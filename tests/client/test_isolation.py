@@ -163,6 +163,18 @@ with grpc.insecure_channel(f"unix:{sys.argv[1]}") as channel:
 """
 
 
+def test_what_a_vault_imports_before_it_leaves_the_network_starts_no_thread() -> None:
+    code = """
+import sordino_client.vault_process, sys, os
+threads = len(os.listdir("/proc/self/task"))
+print(threads, [name for name in ("numpy", "torch", "pyarrow") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "1 []"
+
+
 def test_grpc_crosses_by_a_socket_on_the_file_system(tmp_path: Path) -> None:
     if not can_isolate(""):
         pytest.skip("this kernel refuses network namespaces")

@@ -109,4 +109,4 @@ def test_a_validation_is_judged_by_the_policys_kinds(site: OneSite) -> None:
     site.open()
     allowed = quote(site, job)
     assert (allowed.refusal, allowed.rounds_that_fit) == (None, 0)
-    assert allowed.noise_that_fits == job.plan.evaluation.noise_multiplier
+    assert allowed.noise_that_fits == job.plan.require_evaluation().noise_multiplier

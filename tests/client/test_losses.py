@@ -10,6 +10,7 @@ from torch import Tensor
 from sordino_client.training.losses import (
     BinaryLogistic,
     CrossEntropy,
+    Likelihood,
     Loss,
     SquaredError,
     loss_of,
@@ -27,7 +28,7 @@ def gradients(loss: Loss, outputs: Tensor, labels: list[float]) -> Tensor:
 
 def test_every_loss_of_a_plan_has_an_object() -> None:
     found = [loss_of(name) for name in get_args(LossName)]
-    assert found == [BinaryLogistic(), CrossEntropy(), SquaredError()]
+    assert found == [BinaryLogistic(), CrossEntropy(), SquaredError(), Likelihood()]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def dataset(text: str = SCHEMA, *, records: int = 300) -> SiteDataset:
 
 
 def weights_of(job: Job, *, seed: int = 0) -> NDArray[np.float32]:
-    size = parameter_count(job.file.model, FEATURES) + job.plan.extra_coordinates
+    size = parameter_count(job.file.require_model(), FEATURES) + job.plan.extra_coordinates
     return np.random.default_rng(seed).normal(size=size).astype(np.float32)
 
 
@@ -88,7 +88,7 @@ def test_one_unit_less_is_one_count_less_in_one_cell(text: str, schema: str, mod
     job, data = make_job(text.replace('kind = "logistic"', model)), dataset(schema)
     whole = evaluate(job, data)
     less = evaluate(job, replace(data, heldout=without_first_unit(data.heldout)))
-    assert whole.shape == (np.prod(job.plan.evaluation.shape),)
+    assert whole.shape == (np.prod(job.plan.require_evaluation().shape),)
     assert sorted(np.unique(whole - less)) == [0, 1]
     assert (whole - less).sum() == 1
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from one_site import JOB, NAME, POLICY, SCHEMA, make_job
+from small_job import read_file
 
 from sordino_client.data.declaration import DatasetFile
 from sordino_client.nearest_job import Asked, Change, nearest_job
@@ -99,7 +100,7 @@ def test_of_the_rules_the_one_with_the_fewest_changes_is_shown() -> None:
     # Epsilon alone by the second rule; the others would change two keys.
     assert keys(near.changes) == ["privacy.epsilon"]
     assert near.decision.action == "allow"
-    assert near.file.privacy.epsilon == 1.5
+    assert near.file.require_privacy().epsilon == 1.5
     with_fewer_lanes = make_job(JOB.replace("lanes = 8", "lanes = 4"))
     near = nearest_job(policy, ask(with_fewer_lanes))
     assert near is not None
@@ -202,3 +203,33 @@ def test_where_no_change_of_the_job_helps_none_is_shown(old: str, new: str) -> N
     policy = read(text)
     assert not ask().decision(policy).is_allowed
     assert nearest_job(policy, ask()) is None
+
+
+COUNT = """
+[job]
+name = "small"
+kind = "count"
+dataset = "heart"
+[privacy]
+unit = "record"
+epsilon = 3
+delta = 1e-5
+[[counting.queries]]
+name = "old"
+where = { age = ">= 60" }
+"""
+COUNTED = POLICY.replace('["train"]', '["train", "count"]')
+
+
+def test_a_count_is_brought_within_epsilon_and_is_not_asked_for_other_columns() -> None:
+    asked = ask(resolve(read_file(COUNT)))
+    assert asked.decision(read(COUNTED)).is_allowed
+    near = nearest_job(read(COUNTED.replace("max_epsilon = 4.0", "max_epsilon = 2.0")), asked)
+    assert near is not None
+    assert keys(near.changes) == ["privacy.epsilon"]
+    # A count of age is held to age alone, and of another column it would be another count.
+    held = read(COUNTED.replace("max_rounds = 50", 'max_rounds = 50\ncolumns = ["age"]'))
+    assert asked.decision(held).is_allowed
+    other = read(COUNTED.replace("max_rounds = 50", 'max_rounds = 50\ncolumns = ["chol"]'))
+    assert not asked.decision(other).is_allowed
+    assert nearest_job(other, asked) is None

@@ -303,6 +303,26 @@ def test_what_a_diff_calls_looser_or_stricter_is(
     assert back == {mirrored[direction] for direction in directions}
 
 
+def test_two_rules_that_changed_places_are_the_same_change_backwards() -> None:
+    section: Table = {
+        "submitters": ["ada"],
+        "kinds": ["train"],
+        "models": ["logistic"],
+        "max_epsilon": 0.5,
+        "max_delta": 1e-7,
+        "max_rounds": 1,
+        "min_expected_batch": 0.0,
+    }
+    allow: Table = {"action": "allow", "from": dt.date(2026, 11, 1)}
+    ask: Table = {"action": "ask", "approvals": 1, "hours": "00:00-12:00"}
+    one, other = policy_of(section, [allow, ask]), policy_of(section, [ask, allow])
+    assert one is not None
+    assert other is not None
+    mirrored = {"looser": "stricter", "stricter": "looser", "changed": "changed"}
+    found = [mirrored[each.direction] for each in differences(one, other)]
+    assert sorted(found) == sorted(each.direction for each in differences(other, one))
+
+
 @settings(deadline=None)  # the first example reads schema and job
 @given(section=caps, wanted=rule_lists)
 def test_a_policy_does_not_differ_from_itself(section: Table, wanted: list[Table]) -> None:

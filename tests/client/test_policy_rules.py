@@ -33,6 +33,8 @@ delta = 1e-5
 submitters = ["scientist"]
 kinds = ["train"]
 models = ["logistic"]
+modes = ["local"]
+generators = ["mixture"]
 units = ["record"]
 columns = ["age", "chol", "ward"]
 max_epsilon = 3.0
@@ -44,6 +46,7 @@ min_expected_batch = 100
 min_clipping_norm = 0.5
 max_clipping_norm = 0.5
 max_lanes = 8
+max_queries = 5
 hours = "08:00-18:00"
 days = ["mon", "tue", "wed", "thu", "fri"]
 from = 2026-11-25
@@ -107,10 +110,12 @@ def variant(old: str, new: str) -> Job:
 
 
 def base() -> Request:
+    """A request that every key says something to, which no job is."""
     zurich = read(EVERY_KEY).file.clock
-    return request_of(
+    asked = request_of(
         make_job(), COST, submitter="scientist", schema=DECLARED, at=NOON.astimezone(zurich)
     )
+    return replace(asked, mode="local", generator="mixture", queries=5)
 
 
 def with_training(change: Callable[[TrainingPlan], TrainingPlan]) -> Callable[[Request], Request]:
@@ -131,6 +136,8 @@ ONLY_THIS_REFUSES: dict[str, Callable[[Request], Request]] = {
     "submitters": lambda request: replace(request, submitter="intern"),
     "kinds": lambda request: replace(request, kind="validate"),
     "models": lambda request: replace(request, model="mlp"),
+    "modes": lambda request: replace(request, mode="table"),
+    "generators": lambda request: replace(request, generator="vae"),
     "units": lambda request: replace(request, unit="entity"),
     "columns": lambda request: replace(request, columns=frozenset({"age", "hiv"})),
     "max_epsilon": lambda request: replace(request, epsilon=3.0001),
@@ -144,6 +151,7 @@ ONLY_THIS_REFUSES: dict[str, Callable[[Request], Request]] = {
     "min_clipping_norm": with_training(lambda plan: replace(plan, clipping_norm=0.49)),
     "max_clipping_norm": with_training(lambda plan: replace(plan, clipping_norm=0.51)),
     "max_lanes": with_training(lambda plan: replace(plan, lanes=9)),
+    "max_queries": lambda request: replace(request, queries=6),
     "hours": at("2026-11-25T18:00"),
     "days": at("2026-11-25T12:00"),
     "from": at("2026-11-24T12:00"),
@@ -376,3 +384,36 @@ def test_a_decision_does_not_contradict_itself() -> None:
         Decision("deny", None, "")
     with pytest.raises(ValueError, match="approvals"):
         Decision("ask", None, "")
+
+
+# ---------------------------------------------------------------------- other kinds of jobs
+
+
+@pytest.mark.parametrize(
+    ("cap", "rule", "silent"),
+    [
+        ('["train", "synthesize"]', 'models = ["logistic"]', "synthesize"),
+        ('["train", "synthesize", "count"]', 'modes = ["local"]', "train, count"),
+        ('["train", "count"]', "max_queries = 3", "train"),
+        ('["train", "synthesize"]', 'kinds = ["train"]\nmodels = ["logistic"]', None),
+        ('["synthesize"]', 'generators = ["mixture"]', None),
+    ],
+)
+def test_a_term_about_one_kind_that_lets_others_through_is_remarked(
+    cap: str, rule: str, silent: str | None
+) -> None:
+    text = POLICY.replace('["train"]', cap)
+    text += f'[[datasets.heart.rules]]\naction = "allow"\n{rule}\n'
+    found = [each.text for each in remarks(read(text).file)]
+    expected = f"says nothing to jobs of kind {silent}; name kinds too"
+    assert (expected in found) == (silent is not None)
+    # A denial that is too wide harms nobody.
+    denying = [line for line in text.splitlines() if not line.startswith("max_queries = 3")]
+    denied_text = "\n".join(denying).replace('action = "allow"', 'action = "deny"')
+    assert not [each for each in remarks(read(denied_text).file) if "says nothing" in each.text]
+
+
+def test_models_hold_a_job_without_one_to_nothing_and_kinds_do() -> None:
+    section = read(EVERY_KEY).file.datasets["heart"]
+    asked = replace(base(), kind="count", model=None, training=None, mode=None, generator=None)
+    assert [each.key for each in checks(section, asked) if not each.holds] == ["kinds"]

@@ -62,7 +62,9 @@ def test_a_run_from_its_price_to_its_receipt(site: OneSite) -> None:
 
     assert kinds(site) == ["hold", *["reserve", "commit"] * 4, "settle"]
     plan = job.plan
-    charged = Composed((*[plan.require_training().round_event] * 3, plan.evaluation.event))
+    charged = Composed(
+        (*[plan.require_training().round_event] * 3, plan.require_evaluation().event)
+    )
     assert receipt.epsilon_spent_pld == epsilon_by_pld(charged, 1e-5)
     assert receipt.epsilon_spent_pld == pytest.approx(receipt.epsilon_planned)
     assert receipt.epsilon_spent_pld <= 3.0

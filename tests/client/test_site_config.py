@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 from one_site import OneSite
+from typer.testing import CliRunner
 
+from sordino_client.cli import site_app
 from sordino_client.config import load_config
+from sordino_client.synthesis.mask_keys import load_mask_keys
 from sordino_protocols.errors import InputError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -55,3 +58,25 @@ def test_what_people_need_has_places_beside_the_state(tmp_path: Path) -> None:
     assert config.admin_socket == tmp_path / "state" / "admin.sock"
     assert config.audit_log_path == tmp_path / "state" / "audit.log"
     assert config.site.ledger_url_file is None
+
+
+def test_a_site_takes_part_in_sums_only_with_a_key_and_peers_have_a_place(file: Path) -> None:
+    config = load_config(file)
+    assert config.site.mask_key is None
+    assert config.peers == file.parent / "peers"
+    file.write_text(
+        file.read_text().replace("[link]", 'mask_key = "keys/m.key"\npeers = "friends"\n[link]')
+    )
+    config = load_config(file)
+    assert config.site.mask_key == file.parent / "keys" / "m.key"
+    assert config.peers == file.parent / "friends"
+
+
+def test_the_command_makes_a_pair_that_can_be_read_and_says_where_it_goes(file: Path) -> None:
+    made = CliRunner().invoke(site_app, ["mask-key", "--config", str(file)])
+    assert made.exit_code == 0
+    keys = file.parent / "keys"
+    (file.parent / "peers").mkdir()
+    secret = keys / "cleveland.mask.key"
+    assert str(secret) in made.output.replace("\n", "")
+    assert load_mask_keys(secret, file.parent / "peers", site="cleveland").peers == {}

@@ -72,7 +72,7 @@ def test_a_run_of_every_task_and_unit(
     receipt = site.ask(settle(job=job))
     assert isinstance(receipt, Receipt)
     assert receipt.epsilon_spent_pld == pytest.approx(receipt.epsilon_planned)
-    assert f'"unit":"{job.file.privacy.unit}"' in receipt.events_json
+    assert f'"unit":"{job.file.require_privacy().unit}"' in receipt.events_json
 
 
 @pytest.mark.parametrize(("text", "length"), [(MOMENTS_JOB, 5), (QUANTILES_JOB, 16)])
@@ -94,7 +94,7 @@ def test_a_run_with_statistics(site: OneSite, text: str, length: int) -> None:
     plan = job.plan
     assert plan.statistics is not None
     rounds = [plan.require_training().round_event] * 3
-    charged: tuple[Event, ...] = (plan.statistics.event, *rounds, plan.evaluation.event)
+    charged: tuple[Event, ...] = (plan.statistics.event, *rounds, plan.require_evaluation().event)
     assert receipt.epsilon_spent_pld == epsilon_by_pld(Composed(charged), 1e-5)
     assert receipt.epsilon_spent_pld <= 3.0 * (1 + 1e-9)
 

@@ -47,11 +47,11 @@ def test_the_weights_that_were_signed_are_evaluated_once(
     request = Evaluate("run-1", job.digest(), WEIGHTS, scaling)
     answer = site.ask(request)
     assert isinstance(answer, Evaluation)
-    assert answer.histogram.size == np.prod(job.plan.evaluation.shape)
+    assert answer.histogram.size == np.prod(job.plan.require_evaluation().shape)
     receipt = site.ask(settle(job=job))
     assert isinstance(receipt, Receipt)
     assert receipt.coins == ""
-    assert 0 < receipt.epsilon_spent_pld <= job.file.privacy.epsilon
+    assert 0 < receipt.epsilon_spent_pld <= job.file.require_privacy().epsilon
     assert kinds(site) == ["hold", "reserve", "commit", "settle"]
 
 

@@ -176,3 +176,19 @@ def test_an_engine_that_cannot_do_a_units_size_says_so_at_admission() -> None:
     assert refusal_of(many, tokens) == (Refusal.UNTRAINABLE, "the job: model")
     few = many.replace("records_per_unit = 1000", "records_per_unit = 3")
     assert judge(few, tokens) is None
+
+
+NADE = JOB.replace(
+    'kind = "logistic"', 'kind = "nade"\nhidden = 4\ncells = [16, 16, 5, 3]'
+).replace("[training]", '[training]\nloss = "likelihood"')
+
+
+@pytest.mark.parametrize("cells", ["[16, 16, 5, 3]", "[71, 100, 5, 3]", "[71, 16, 5, 3]"])
+def test_a_model_of_cells_may_read_fine_ones_or_coarse_ones(cells: str) -> None:
+    assert judge(NADE.replace("[16, 16, 5, 3]", cells), SCHEMA) is None
+
+
+@pytest.mark.parametrize("cells", ["[16, 16, 5]", "[16, 16, 5, 4]", "[72, 100, 5, 3]"])
+def test_a_model_of_cells_must_be_of_the_schemas_cells(cells: str) -> None:
+    refused = refusal_of(NADE.replace("[16, 16, 5, 3]", cells), SCHEMA)
+    assert refused == (Refusal.WRONG_TASK, "the job: model.cells")

@@ -21,6 +21,7 @@ from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
     Event,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -186,6 +187,7 @@ DEARER: list[Callable[[float], Leaf]] = [
     lambda cost: Laplace(6.0 / cost),
     lambda cost: DiscreteLaplace(6.0 / cost),
     lambda cost: ExponentialQuantile(0.2 * cost),
+    lambda cost: Exponential(0.2 * cost),
 ]
 costs = st.floats(1.0, 6.0)
 some = st.sampled_from(DEARER).flatmap(costs.map)
@@ -240,6 +242,16 @@ def test_quantiles_are_cheaper_together_than_their_worst_cases() -> None:
     assert epsilon_by_pld(many, DELTA) < epsilon_by_pld(
         SelfComposed(DiscreteLaplace(10.0), 100), DELTA
     )
+
+
+def test_a_choice_costs_what_a_quantile_costs_in_whatever_company() -> None:
+    quantile, choice = (
+        Composed((SelfComposed(each, 13), SelfComposed(DiscreteGaussian(25.0), 14)))
+        for each in (ExponentialQuantile(0.08), Exponential(0.08))
+    )
+    assert renyi_curve(choice) == renyi_curve(quantile)
+    assert epsilon_by_pld(choice, DELTA) == epsilon_by_pld(quantile, DELTA)
+    assert epsilon_by_pld(choice, DELTA) < epsilon_by_rdp(choice, DELTA)
 
 
 def test_the_price_of_a_lifetime_is_between_its_dearest_event_and_the_filter() -> None:

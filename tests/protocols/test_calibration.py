@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,3 +97,29 @@ def test_a_calibration_asks_for_few_prices_and_a_second_one_for_no_new_ones() ->
     before = epsilon_by_pld.cache_info().misses
     assert calibrate(event_at, Guarantee(1.5, DELTA)) == first
     assert epsilon_by_pld.cache_info().misses == before
+
+
+def _rounded_up(noise: float) -> float:
+    """To two digits: a step is worth a hundredth of epsilon, or up to a tenth."""
+    scale = 10.0 ** (1 - math.floor(math.log10(noise)))
+    return math.ceil(noise * scale) / scale
+
+
+@pytest.mark.parametrize("epsilon", [0.31, 0.5, 1.0, 2.2, 3.7, 8.0])
+def test_an_event_that_rounds_its_noise_up_gets_the_least_that_is_enough(epsilon: float) -> None:
+    guarantee = Guarantee(epsilon, DELTA)
+    noise = calibrate(lambda wanted: DiscreteGaussian(_rounded_up(wanted)), guarantee)
+    assert epsilon_by_pld(DiscreteGaussian(_rounded_up(noise)), DELTA) <= epsilon
+    assert epsilon_by_pld(DiscreteGaussian(_rounded_up(noise * 0.99)), DELTA) > epsilon * (1 - 1e-3)
+
+
+def test_a_plan_of_many_marginals_is_calibrated_to_a_thousandth() -> None:
+    weights = [1 + (index % 50) / 10 for index in range(105)]
+
+    def event_at(noise: float) -> Event:
+        return Composed(
+            tuple(DiscreteGaussian(float(f"{noise * weight:.4g}")) for weight in weights)
+        )
+
+    noise = calibrate(event_at, Guarantee(1.0, DELTA))
+    assert 1 - 1.5e-3 <= epsilon_by_pld(event_at(noise), DELTA) <= 1.0

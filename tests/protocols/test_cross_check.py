@@ -17,6 +17,7 @@ from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
     Event,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -45,6 +46,7 @@ OTHERS: list[Event] = [
     Laplace(3.0),
     SelfComposed(DiscreteLaplace(5.0), 3),
     SelfComposed(ExponentialQuantile(0.3), 9),
+    SelfComposed(Exponential(0.3), 9),
     DiscreteGaussian(3.0, 2),
     DiscreteGaussian(0.6),
 ]

@@ -98,7 +98,7 @@ def test_the_noise_of_a_validation_is_its_evaluations() -> None:
     text = text.replace("[optimizer]\nlearning_rate = 2.0\n", "")
     validation = read(text)
     assert rounds_that_fit(validation, within(100.0)) == 0
-    least = validation.evaluation_noise_multiplier
+    least = validation.plan.require_evaluation().noise_multiplier
     assert noise_that_fits(validation, within(100.0)) == least
     more = noise_that_fits(validation, within(1.0))
     assert more is not None

@@ -37,7 +37,7 @@ def test_the_noise_costs_what_the_file_says_and_no_more(job: Job) -> None:
     assert job.plan.event == Composed(
         (
             PoissonGaussian(1.0, job.plan.require_training().noise_multiplier, 60),
-            DiscreteGaussian(job.evaluation_noise_multiplier),
+            DiscreteGaussian(job.plan.require_evaluation().noise_multiplier),
         )
     )
 
@@ -234,6 +234,6 @@ def test_a_model_stays_the_one_that_was_signed(job: Job) -> None:
     signed = sign_job(
         job.model_copy(update={"file": file}), SUBMITTER, purpose="train", nonce=NONCE
     )
-    assert verify_job(signed, TRUST).file.model == MlpSpec(
+    assert verify_job(signed, TRUST).file.require_model() == MlpSpec(
         kind="mlp", hidden=(8, 4), activation="tanh"
     )

@@ -44,7 +44,11 @@ def test_a_file_is_what_it_says() -> None:
         ("rounds = 30", "rounds = 0", "training.rounds: should be greater than or equal to 1"),
         ("sampling_rate = 1", "sampling_rate = 1.1", "training.sampling_rate: should be less"),
         ("clipping_norm = 0.5", "clipping_norm = inf", "training.clipping_norm: must be finite"),
-        ('kind = "train"', 'kind = "shell"', "job.kind: should be 'train' or 'validate'"),
+        (
+            'kind = "train"',
+            'kind = "shell"',
+            "job.kind: should be 'train', 'validate', 'synthesize'",
+        ),
         ('unit = "record"', 'unit = "nobody"', "privacy.unit: should be 'record'"),
         ('kind = "logistic"', 'kind = "pickle"', "model.kind: must be one of 'logistic', 'mlp'"),
         ('dataset = "heart"', 'dataset = "../heart"', "job.dataset: string should match pattern"),
@@ -74,7 +78,7 @@ OPTIMIZER = "[optimizer]\nlearning_rate = 2.0"
     ("training", "expected"),
     [
         ('loss = "cox"', "training.loss: Cox' partial likelihood compares records"),
-        ('loss = "hinge"', "training.loss: should be 'binary', 'cross_entropy' or 'squared'"),
+        ('loss = "hinge"', "training.loss: should be 'binary', 'cross_entropy', 'squared'"),
         ('update = "weights"', "training.update: should be 'sum' or 'delta'"),
         ("records_per_unit = 0", "training.records_per_unit: should be greater than or equal to"),
         ('clipping = {kind = "none"}', "training.clipping.kind: must be one of 'flat', 'per_lay"),
@@ -195,7 +199,10 @@ bins = 64
     assert training.clipping == AdaptiveClipping(kind="adaptive", quantile=0.7)
     assert training.local_optimizer == LocalAdam(kind="adam")
     assert training.augmentation == Augmentation(image=(1, 8, 8), views=4, flip=True)
-    assert (job.plan.evaluation.loss, job.plan.evaluation.unit) == ("squared", "entity")
+    assert (job.plan.require_evaluation().loss, job.plan.require_evaluation().unit) == (
+        "squared",
+        "entity",
+    )
     assert statistics == StatisticsPlan("quantiles", 64, 9.0, "entity")
     assert job.plan.event == Composed(
         (

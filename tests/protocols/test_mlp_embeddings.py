@@ -201,7 +201,7 @@ layers = [
 ]
 """
     )
-    spec = parse_toml(text, JobFile, source="job.toml").model
+    spec = parse_toml(text, JobFile, source="job.toml").require_model()
     assert architecture_of(spec, 16).parameter_count == 10 + 2
 
 
@@ -215,6 +215,6 @@ layers = [
 ]
 """
     )
-    spec = parse_toml(text, JobFile, source="job.toml").model
+    spec = parse_toml(text, JobFile, source="job.toml").require_model()
     with pytest.raises(InputError, match=r"layers\[0\]\.slice: start"):
         architecture_of(spec, 5)

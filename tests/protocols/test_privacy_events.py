@@ -20,6 +20,7 @@ from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
     Event,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Guarantee,
@@ -49,6 +50,7 @@ def leaves_about(unit: PrivacyUnit) -> st.SearchStrategy[Event]:
         st.builds(Laplace, positive, about),
         st.builds(DiscreteLaplace, positive, about),
         st.builds(ExponentialQuantile, positive, about),
+        st.builds(Exponential, positive, about),
     )
 
 
@@ -109,6 +111,7 @@ QUANTILE: dict[str, object] = {
     "epsilon": 0.5,
     "unit": "record",
 }
+CHOICE: dict[str, object] = QUANTILE | {"event": "exponential"}
 
 
 @given(events)
@@ -201,6 +204,9 @@ def test_events_about_records_and_about_entities_do_not_compose() -> None:
         GAUSSIAN | {"unit": "person"},
         GAUSSIAN | {"unit": None},
         GAUSSIAN | {"surplus": 1},
+        CHOICE | {"sensitivity": 1.0},
+        CHOICE | {"epsilon": 0.0},
+        CHOICE | {"epsilon": math.inf},
         {"event": "gaussian", "version": 2},
         GAUSSIAN | {"noise_multiplier": "2.0"},
         GAUSSIAN | {"noise_multiplier": True},
@@ -239,6 +245,7 @@ def test_the_examples_above_are_one_change_away_from_events() -> None:
         2.0, "entity"
     )
     assert event_from_json(QUANTILE) == ExponentialQuantile(0.5)
+    assert event_from_json(CHOICE) == Exponential(0.5)
     assert event_from_json(SELF_COMPOSED) == SelfComposed(Gaussian(2.0, "entity"), 3)
     assert event_from_json(COMPOSED) == Composed((Gaussian(2.0, "entity"),))
     assert event_from_json(GAUSSIAN_1) == Gaussian(2.0)

@@ -12,6 +12,7 @@ from sordino_protocols.accounting import ORDERS
 from sordino_protocols.privacy import (
     DiscreteGaussian,
     DiscreteLaplace,
+    Exponential,
     ExponentialQuantile,
     Gaussian,
     Laplace,
@@ -129,6 +130,8 @@ LEAVES: tuple[Leaf, ...] = (
     DiscreteLaplace(1e300),
     ExponentialQuantile(1e300),
     ExponentialQuantile(1e-300),
+    Exponential(1e300),
+    Exponential(1e-300),
 )
 
 

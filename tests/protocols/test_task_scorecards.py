@@ -12,6 +12,7 @@ from sordino_protocols.errors import InputError
 from sordino_protocols.plan import LossName
 from sordino_protocols.scorecard import (
     LARGEST_ERROR,
+    LARGEST_SURPRISE,
     class_scorecard,
     error_scorecard,
     figures,
@@ -106,6 +107,27 @@ def test_error_intervals_hold_the_truth_as_often_as_they_say(
         assert_rate(covered, TRIALS, 0.94, at_least=True, false_failure=1e-6)
 
 
+@pytest.mark.parametrize(("units", "noise_std", "bins"), [(300, 0.0, 20), (2000, 10.0, 100)])
+def test_likelihood_intervals_hold_the_truth_as_often_as_they_say(
+    units: int, noise_std: float, bins: int
+) -> None:
+    rng = np.random.default_rng(24)
+
+    def surprises(count: int) -> NDArray[np.float64]:
+        return np.clip(rng.gamma(9.0, 0.12, count), 0, LARGEST_SURPRISE)
+
+    truth = float(surprises(400_000).mean())
+    hits = 0
+    for _ in range(TRIALS):
+        exact, _ = np.histogram(surprises(units), bins=bins, range=(0, LARGEST_SURPRISE))
+        table = noisy(rng, exact[np.newaxis].astype(np.float64), noise_std)
+        card = task_scorecard("likelihood", table, noise_std=noise_std, confidence=0.95)
+        (found,) = figures(card).values()
+        hits += found.lower <= truth <= found.upper
+        assert abs(found.value - truth) < 0.5
+    assert_rate(hits, TRIALS, 0.94, at_least=True, false_failure=1e-6)
+
+
 def test_intervals_that_forget_the_noise_are_caught() -> None:
     rng = np.random.default_rng(23)
     balanced = mean = 0
@@ -174,6 +196,8 @@ def test_any_table_of_errors_gives_ordered_figures(
         ("squared", (2, 4)),
         ("squared", (1, 1)),
         ("squared", (4,)),
+        ("likelihood", (2, 4)),
+        ("likelihood", (1, 1)),
     ],
 )
 def test_refuses_the_table_of_another_task(loss: LossName, shape: tuple[int, ...]) -> None:
@@ -181,9 +205,9 @@ def test_refuses_the_table_of_another_task(loss: LossName, shape: tuple[int, ...
         task_scorecard(loss, np.zeros(shape), noise_std=1.0, confidence=0.95)
 
 
-@pytest.mark.parametrize("loss", ["binary", "cross_entropy", "squared"])
+@pytest.mark.parametrize("loss", ["binary", "cross_entropy", "squared", "likelihood"])
 def test_refuses_numbers_that_are_none(loss: LossName) -> None:
-    shape = {"binary": (2, 4), "cross_entropy": (3, 2), "squared": (1, 4)}[loss]
+    shape = {"binary": (2, 4), "cross_entropy": (3, 2)}.get(loss, (1, 4))
     for table, noise_std, confidence, says in (
         (np.full(shape, np.nan), 1.0, 0.95, "finite"),
         (np.zeros(shape), np.inf, 0.95, "noise_std"),

@@ -12,6 +12,7 @@ from sordino_protocols.privacy import (
     DiscreteGaussian,
     Event,
     Gaussian,
+    Laplace,
     PoissonGaussian,
     SelfComposed,
 )
@@ -46,6 +47,22 @@ def test_is_what_a_library_finds_on_a_grid(event: Event) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        DiscreteGaussian(200.0),
+        SelfComposed(DiscreteGaussian(3.0), 2),
+        Composed((DiscreteGaussian(3.0), DiscreteGaussian(4.0))),
+        Composed((Gaussian(4.0), SelfComposed(DiscreteGaussian(6.0, 2), 3), DiscreteGaussian(5.0))),
+    ],
+)
+def test_more_releases_cost_what_a_library_finds_on_another_grid(event: Event) -> None:
+    library = loss_distribution(event)
+    assert epsilon_by_pld(event, DELTA) == pytest.approx(
+        library.get_epsilon_for_delta(DELTA), rel=5e-4
+    )
+
+
 @given(mu=st.floats(0.01, 5.0), epsilon=st.floats(0, 10))
 @settings(deadline=None)
 def test_of_one_gaussian_it_is_the_closed_form(mu: float, epsilon: float) -> None:
@@ -74,12 +91,11 @@ def test_falls_with_epsilon_and_rises_with_another_release(
     "event",
     [
         PoissonGaussian(0.5, 2.0, 3),
-        SelfComposed(DiscreteGaussian(3.0), 2),
-        Composed((DiscreteGaussian(3.0), DiscreteGaussian(4.0))),
-        DiscreteGaussian(200.0),
+        Composed((DiscreteGaussian(3.0), PoissonGaussian(0.5, 2.0, 3))),
+        Composed((DiscreteGaussian(3.0), Laplace(4.0))),
     ],
 )
-def test_leaves_the_rest_to_the_grid(event: Event) -> None:
+def test_leaves_the_rest_to_the_library(event: Event) -> None:
     assert unsampled_losses(parts_of(event)) is None
 
 

@@ -22,7 +22,7 @@ def test_a_validation_is_an_evaluation_and_nothing_else() -> None:
     assert job.plan.training is None
     assert job.plan.statistics is None
     assert (job.plan.rounds, job.plan.lanes, job.plan.extra_coordinates) == (0, 0, 0)
-    assert job.plan.event == Composed((job.plan.evaluation.event,))
+    assert job.plan.event == Composed((job.plan.require_evaluation().event,))
     assert read_job(job.canonical()) == job
 
 
@@ -35,11 +35,11 @@ def test_a_validation_spends_what_its_file_says_on_the_evaluation() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (VALIDATION + TRAINING, "job.kind = 'validate' trains nothing: leave [training] out"),
-        (VALIDATION + OPTIMIZER, "job.kind = 'validate' trains nothing: leave [optimizer] out"),
+        (VALIDATION + TRAINING, "job.kind = 'validate' has no use for [training]: leave it out"),
+        (VALIDATION + OPTIMIZER, "job.kind = 'validate' has no use for [optimizer]: leave it out"),
         (
             VALIDATION + '[statistics]\nkind = "moments"\n',
-            "job.kind = 'validate' trains nothing: leave [statistics] out",
+            "job.kind = 'validate' has no use for [statistics]: leave it out",
         ),
         (
             VALIDATION.replace(f'[validation]\nweights_sha256 = "{DIGEST}"\n', ""),
@@ -49,7 +49,7 @@ def test_a_validation_spends_what_its_file_says_on_the_evaluation() -> None:
             VALIDATION.replace("[validation]", '[validation]\nloss = "cross_entropy"'),
             "validation.loss = 'cross_entropy' needs model.outputs of at least 2, one a class",
         ),
-        (TEXT + "[validation]\n", "job.kind = 'train' brings no model: leave [validation] out"),
+        (TEXT + "[validation]\n", "job.kind = 'train' has no use for [validation]: leave it out"),
     ],
 )
 def test_a_validation_that_contradicts_itself_is_refused(text: str, expected: str) -> None:
@@ -91,5 +91,5 @@ def test_what_trains_nothing_has_no_training_to_ask_for() -> None:
         job.file.require_optimizer,
         lambda: job.file.training_plan(1.0),
     ):
-        with pytest.raises(InputError, match="validation"):
+        with pytest.raises(InputError, match="trains nothing at the sites"):
             ask()

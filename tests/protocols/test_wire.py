@@ -17,12 +17,14 @@ from sordino_protocols.heads import GENESIS, SignedHead
 from sordino_protocols.job import SignedJob
 from sordino_protocols.messages import (
     Admit,
+    Integers,
     Message,
     Quote,
     Refusal,
     Refused,
     RoundPlan,
     Settle,
+    Tabulated,
     Update,
     Vector,
 )
@@ -52,6 +54,7 @@ vectors = hnp.arrays(
     st.integers(0, 20),
     elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+integers = hnp.arrays(np.int32, st.integers(0, 20))
 by_type: dict[object, st.SearchStrategy[object]] = {
     str: ascii_text,
     int: st.integers(-(2**63), 2**63 - 1),
@@ -74,6 +77,7 @@ by_type: dict[object, st.SearchStrategy[object]] = {
     Refusal: st.sampled_from(Refusal),
     Refusal | None: st.none() | st.sampled_from(Refusal),
     Vector: vectors,
+    Integers: integers,
 }
 KINDS: tuple[type[Message], ...] = typing.get_args(Message)
 
@@ -123,6 +127,18 @@ def refusal_of(envelope: bytes) -> Refusal:
 # --- what is sealed is what is opened -----------------------------------------------------------
 
 
+def test_counts_arrive_to_the_last_bit_and_larger_ones_are_not_cut_off() -> None:
+    head = SignedHead(1, "1" * 64, "2" * 128)
+    extremes = np.array([-(2**31), -1, 2**24 + 1, 2**31 - 1], dtype=np.int32)
+    message = open_sealed(seal(Tabulated("run-1", "ab", head, extremes), SIGNER), TRUST).message
+    assert isinstance(message, Tabulated)
+    assert message.numbers.dtype == np.int32
+    assert message.numbers.tolist() == extremes.tolist()
+    wider = Tabulated("run-1", "ab", head, extremes.astype(np.int64))
+    with pytest.raises(TypeError, match="int64"):
+        seal(wider, SIGNER)
+
+
 @settings(max_examples=300, deadline=None)
 @given(messages())
 def test_every_message_arrives_as_it_was_sent(message: Message) -> None:
@@ -142,7 +158,7 @@ def test_the_same_message_has_the_same_bytes_and_another_another_digest(message:
 
 
 def test_every_kind_of_message_is_generated() -> None:
-    assert len(KINDS) == 15
+    assert len(KINDS) == 21
     assert all(set(typing.get_type_hints(kind).values()) <= set(by_type) for kind in KINDS)
 
 

@@ -34,7 +34,7 @@ def test_a_run_goes_from_a_job_to_a_model_and_its_statement(federation: Federati
     assert [each["participants"] for each in rounds_of(run)] == [["a", "b", "c"]] * 3
     statement = run.read(STATEMENT, Statement)
     assert set(statement.receipts) == set(statement.admissions) == {"a", "b", "c"}
-    assert statement.evaluation.sites == ("a", "b", "c")
+    assert statement.require_evaluation().sites == ("a", "b", "c")
     assert statement.job_digest == make_job().digest()
 
 
@@ -53,7 +53,7 @@ def test_the_log_tells_epsilon_as_it_is_spent(federation: Federation) -> None:
     federation.coordinator(run).execute()
     told = [float(str(each["epsilon_spent"])) for each in rounds_of(run)]
     assert told == sorted(told)
-    assert 0 < told[0] < told[-1] < make_job().file.privacy.epsilon
+    assert 0 < told[0] < told[-1] < make_job().file.require_privacy().epsilon
 
 
 def test_a_run_that_is_over_stays_as_it_is(federation: Federation) -> None:

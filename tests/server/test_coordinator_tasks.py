@@ -50,7 +50,7 @@ MEASURED = STATISTICS_JOB.replace("quorum = 2", ALL)
 
 
 def evaluation_of(run: RunDirectory) -> EvaluationFacts:
-    return run.read(STATEMENT, Statement).evaluation
+    return run.read(STATEMENT, Statement).require_evaluation()
 
 
 def states_of(run: RunDirectory) -> list[object]:
@@ -84,7 +84,7 @@ def test_every_task_and_unit_goes_from_a_job_to_its_figures(
     run = federation.submit(make_job(text))
     federation.coordinator(run).execute()
     assert run.state() is RunState.DONE
-    assert len(run.model()) == 4 * run.job().file.model.outputs
+    assert len(run.model()) == 4 * run.job().file.require_model().outputs
     facts = evaluation_of(run)
     assert list(facts.metrics) == figures
     assert np.shape(facts.histogram) == shape

@@ -46,7 +46,7 @@ def validated(federation: Federation, weights: FloatVector) -> EvaluationFacts:
     run = federation.submit(validation_of(weights), brought=ReleasedModel(weights, None))
     federation.coordinator(run).execute()
     assert run.state() is RunState.DONE
-    return run.read(STATEMENT, Statement).evaluation
+    return run.read(STATEMENT, Statement).require_evaluation()
 
 
 def test_a_validation_evaluates_the_model_that_it_brings(federation: Federation) -> None:

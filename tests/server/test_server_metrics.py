@@ -7,6 +7,7 @@ from federation import Federation
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from server_host import Host, server_host
+from small_synthesis import mock_job
 
 from sordino_protocols.messages import Message, Update
 from sordino_protocols.rounds import RunEvent
@@ -164,3 +165,12 @@ def test_evaluations_of_runs_long_gone_are_no_series(
     samples = scrape(registry)
     assert len([name for name, _ in samples if name == "sordino_eval_metric"]) == 40
     assert not any(("run_id", first.run_id) in labels for _, labels in samples)
+
+
+def test_a_mock_under_way_is_a_run_that_costs_nothing(
+    registry: CollectorRegistry, federation: Federation
+) -> None:
+    run = federation.submit(mock_job())
+    samples = scrape(registry)
+    assert value(samples, "sordino_run_epsilon_planned", run_id=run.run_id) == 0
+    federation.coordinator(run).execute()

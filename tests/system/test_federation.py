@@ -85,7 +85,7 @@ def test_a_job_becomes_a_model(running: Running, finished: Finished) -> None:
     model = load(running.connection.fetch(run_id, MODEL))["weights"]
     assert np.isfinite(model).all()
     assert set(statement.receipts) == set(SITES)
-    assert statement.evaluation.metrics["accuracy"].upper > 0.5
+    assert statement.require_evaluation().metrics["accuracy"].upper > 0.5
 
 
 def test_no_site_spent_more_than_was_planned(finished: Finished) -> None:

@@ -220,7 +220,7 @@ def test_entities_classes_statistics_and_adaptive_clipping(tmp_path: Path) -> No
     tables = {"east": visits(rng), "west": visits(rng)}
     with run_sites(tmp_path, sites(tmp_path, VISITS, tables, "visits")) as running:
         statement, model = finish(running, WARDS_JOB)
-    accuracy = statement.evaluation.metrics["accuracy"]
+    accuracy = statement.require_evaluation().metrics["accuracy"]
     # Guessing is right in a third; the records allow about nine in ten.
     assert accuracy.lower > 0.5
     assert set(statement.receipts) == {"east", "west"}
@@ -238,7 +238,7 @@ def test_deltas_of_a_convolution_on_augmented_images(tmp_path: Path) -> None:
     tables = {"north": images(rng), "south": images(rng)}
     with run_sites(tmp_path, sites(tmp_path, IMAGES, tables, "images")) as running:
         statement, _ = finish(running, IMAGES_JOB)
-    error = statement.evaluation.metrics["mean_absolute_error"]
+    error = statement.require_evaluation().metrics["mean_absolute_error"]
     # Always saying 50 of 0 to 100 is wrong by 25 on average.
     assert error.upper < 25
     assert all(len(json.loads(r.events_json)) == 10 + 1 for r in statement.receipts.values())

@@ -49,7 +49,7 @@ def bought(running: Running, tmp_path: Path) -> tuple[Path, Path]:
     job = tmp_path / "job.toml"
     job.write_text(WITHOUT_DIGEST)
     declared = parse_toml(running.federation.sites[0].dataset, DatasetFile, source="heart.toml")
-    size = parameter_count(read_toml(job, JobFile).model, declared.feature_count)
+    size = parameter_count(read_toml(job, JobFile).require_model(), declared.feature_count)
     weights = np.random.default_rng(5).normal(size=size).astype(np.float32)
     path = tmp_path / "bought.safetensors"
     path.write_bytes(save({"bought": weights}))
@@ -83,8 +83,8 @@ def test_a_bought_model_is_validated_from_the_command_line(
     assert fetched.returncode == ExitCode.OK, fetched.stderr
     statement = Statement.model_validate_json((tmp_path / f"{run_id}.statement.json").read_text())
     assert set(statement.receipts) == set(SITES)
-    assert statement.evaluation.roc
-    assert statement.evaluation.calibration_error is not None
+    assert statement.require_evaluation().roc
+    assert statement.require_evaluation().calibration_error is not None
     for receipt in statement.receipts.values():
         (event,) = json.loads(receipt.events_json)
         assert 0 < receipt.epsilon_spent_pld <= 2 * (1 + 1e-9), event

@@ -42,9 +42,9 @@ def job() -> Job:
 def test_a_federation_beats_each_hospital_alone_and_stays_below_the_central_model(
     sites: dict[str, SiteRecords], job: Job
 ) -> None:
-    central = central_without_privacy(sites, job.file.model)
+    central = central_without_privacy(sites, job.file.require_model())
     weights = federate(sites, job, noise=SeededNoise(1))
-    together = measure(weights, job.file.model, sites)
+    together = measure(weights, job.file.require_model(), sites)
     alone = alone_with_privacy(sites, job, noise=SeededNoise(2))
     assert set(alone) == set(sites)
     assert central.auc > 0.85

@@ -111,7 +111,7 @@ def spec_of(loss: LossName) -> LogisticSpec:
 
 def test_a_federation_learns_classes_almost_as_well_as_one_place() -> None:
     sites, job = sites_of("cross_entropy"), job_for("cross_entropy")
-    spec = job.file.model
+    spec = job.file.require_model()
     weights = federate(sites, job, noise=SeededNoise(1))
     together = measure_task(weights, spec, sites, loss="cross_entropy")
     central = measure_task(
@@ -126,7 +126,7 @@ def test_a_federation_learns_classes_almost_as_well_as_one_place() -> None:
 
 def test_a_federation_learns_numbers_almost_as_well_as_one_place() -> None:
     sites, job = sites_of("squared"), job_for("squared")
-    spec = job.file.model
+    spec = job.file.require_model()
     weights = federate(sites, job, noise=SeededNoise(2))
     together = measure_task(weights, spec, sites, loss="squared")
     central = measure_task(
@@ -181,7 +181,7 @@ def test_every_kind_of_plan_learns(kind: str) -> None:
     sites, job = sites_of("binary"), job_of(PLANS[kind])
     weights = federate(sites, job, noise=SeededNoise(3))
     assert weights.shape == (FEATURES + 1,)
-    metrics = measure_task(weights, job.file.model, sites, loss="binary")
+    metrics = measure_task(weights, job.file.require_model(), sites, loss="binary")
     assert isinstance(metrics, ExactMetrics)
     # A model that learnt nothing has .5.
     assert metrics.auc > 0.9
@@ -197,7 +197,7 @@ def test_entities_are_what_is_sampled() -> None:
     train = replace(table(2000, "binary", seed=5), entities=entities)
     sites = {"clinic": SiteRecords(train, table(300, "binary", seed=6), 500)}
     metrics = measure_task(
-        federate(sites, job, noise=SeededNoise(4)), job.file.model, sites, loss="binary"
+        federate(sites, job, noise=SeededNoise(4)), job.file.require_model(), sites, loss="binary"
     )
     assert isinstance(metrics, ExactMetrics)
     assert metrics.auc > 0.9
@@ -266,7 +266,10 @@ def test_statistics_bring_narrow_features_to_their_full_width() -> None:
     auc = {}
     for kind, sites in (("as they are", narrow), ("scaled", scaled)):
         metrics = measure_task(
-            federate(sites, job, noise=SeededNoise(7)), job.file.model, sites, loss="binary"
+            federate(sites, job, noise=SeededNoise(7)),
+            job.file.require_model(),
+            sites,
+            loss="binary",
         )
         assert isinstance(metrics, ExactMetrics)
         auc[kind] = metrics.auc

@@ -96,7 +96,7 @@ def test_compares_classes_of_entities(tmp_path: Path) -> None:
 def test_errors_of_numbers_are_in_the_labels_units(tmp_path: Path) -> None:
     data, declared, records = demo_of(tmp_path, NUMBER)
     job, schema = job_of(data), declared.public
-    weights = central_weights(records, job.file.model, loss="squared")
+    weights = central_weights(records, job.file.require_model(), loss="squared")
     found = quality_of(weights, records, job, schema)
     labels = np.concatenate([each.held_out.labels for each in records.values()])
     assert 0 < found["mean_absolute_error"] < 100

@@ -100,14 +100,18 @@ def test_the_built_in_job_fits_classes_of_entities(folder: Path) -> None:
         ("positive_above = 0", 'task = "classes"'),
         ("version = 1", 'version = 1\nunit = "patient"\nmax_records_per_unit = 3'),
     )
-    assert (job.loss, job.model.outputs) == ("cross_entropy", 2)
-    assert (job.privacy.unit, job.require_training().records_per_unit) == ("entity", 3)
+    assert (job.loss, job.require_model().outputs) == ("cross_entropy", 2)
+    assert (job.require_privacy().unit, job.require_training().records_per_unit) == ("entity", 3)
 
 
 def test_the_built_in_job_fits_numbers_with_smaller_steps_for_many_features(folder: Path) -> None:
     number = ("positive_above = 0", 'task = "number"')
     few = fitted(folder, number)
-    assert (few.loss, few.model.outputs, few.privacy.unit) == ("squared", 1, "record")
+    assert (few.loss, few.require_model().outputs, few.require_privacy().unit) == (
+        "squared",
+        1,
+        "record",
+    )
     age = 'type = "integer"\nmin = 0\nmax = 100'
     many = fitted(folder, number, (age, 'type = "vector"\ncount = 240\nmin = 0\nmax = 1'))
     assert many.require_optimizer().learning_rate == pytest.approx(
@@ -118,5 +122,5 @@ def test_the_built_in_job_fits_numbers_with_smaller_steps_for_many_features(fold
 def test_the_built_in_job_looks_tokens_up(folder: Path) -> None:
     age = 'type = "integer"\nmin = 0\nmax = 100'
     job = fitted(folder, (age, 'type = "tokens"\nlength = 8\nvocabulary = 50'))
-    assert job.model.kind == "layers"
-    assert architecture_of(job.model, 8).parameter_count == 50 * 16 + 16 + 1
+    assert job.require_model().kind == "layers"
+    assert architecture_of(job.require_model(), 8).parameter_count == 50 * 16 + 16 + 1

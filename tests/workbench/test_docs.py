@@ -64,7 +64,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("example", examples("training.md"))
 def test_every_example_of_a_job_is_one(example: str) -> None:
     job = resolve(parse_toml(with_base(example), JobFile, source="docs/training.md"))
-    assert price(job).epsilon_pld <= job.file.privacy.epsilon
+    assert price(job).epsilon_pld <= job.file.require_privacy().epsilon
 
 
 @pytest.mark.parametrize("example", examples("models.md"))

@@ -106,6 +106,12 @@ def test_shows_the_figures_of_the_result(html: str, result: RunResult) -> None:
         ("binary", "auc", [[9.0, -1], [2, 8]], "AUC 0.801 (0.700 to 0.900)"),
         ("cross_entropy", "balanced_accuracy", [[1.0, 9]] * 30, "Balanced accuracy 0.801"),
         ("squared", "mean_absolute_error", [[9.0, 4, -1, 0]], "Mean absolute error 0.801"),
+        (
+            "likelihood",
+            "negative_log_likelihood",
+            [[9.0, 4, -1, 0]],
+            "Negative log-likelihood a column 0.801",
+        ),
     ],
 )
 def test_shows_the_evaluation_of_each_task(

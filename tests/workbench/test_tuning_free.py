@@ -124,7 +124,7 @@ def test_trials_have_the_noise_of_their_own_guarantee(folder: Path) -> None:
     for each in outcomes:
         job = resolve(each.trial.file)
         assert each.noise_multiplier == job.plan.require_training().noise_multiplier
-        assert each.epsilon == price(job).epsilon_pld <= each.trial.file.privacy.epsilon
+        assert each.epsilon == price(job).epsilon_pld <= each.trial.file.require_privacy().epsilon
 
 
 def test_more_rounds_at_the_same_epsilon_have_more_noise(folder: Path) -> None:

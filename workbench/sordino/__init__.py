@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sordino.embedding import embedding_blocks
     from sordino.job_text import job_toml, model_toml, write_model_toml
+    from sordino.own_synthesis import fit_generator, sample, synthesize
     from sordino.released_model import model_outputs, open_model
     from sordino.tracing import (
         TracedModel,
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = [
     "TracedModel",
     "embedding_blocks",
+    "fit_generator",
     "job_toml",
     "load_weights",
     "model_outputs",
     "model_toml",
     "open_model",
+    "sample",
     "spec_from_module",
+    "synthesize",
     "trace",
     "weights_from_module",
     "write_model_toml",
@@ -34,10 +38,13 @@ __all__ = [
 
 _MODULES = {
     "embedding_blocks": "sordino.embedding",
+    "fit_generator": "sordino.own_synthesis",
     "job_toml": "sordino.job_text",
     "model_outputs": "sordino.released_model",
     "model_toml": "sordino.job_text",
     "open_model": "sordino.released_model",
+    "sample": "sordino.own_synthesis",
+    "synthesize": "sordino.own_synthesis",
     "write_model_toml": "sordino.job_text",
 }
 

@@ -11,6 +11,7 @@ from sordino_protocols.architecture import Architecture, Operation
 from sordino_protocols.graph import GraphSpec
 from sordino_protocols.layers import Attention, Layer, LayersSpec, Residual
 from sordino_protocols.models import LogisticSpec, MlpSpec, ModelSpec
+from sordino_protocols.nade import NadeModelSpec
 from sordino_protocols.weighted import Convolution
 
 _BYTES = 4
@@ -33,7 +34,7 @@ def rows(architecture: Architecture) -> list[Mapping[str, object]]:
 def slow_layers(spec: ModelSpec) -> tuple[str, ...]:
     """Paths of the layers that go through Opacus' per-sample gradients, without building any."""
     match spec:
-        case LogisticSpec() | MlpSpec():
+        case LogisticSpec() | MlpSpec() | NadeModelSpec():
             return ()
         case LayersSpec():
             return tuple(_slow_among(spec.layers, "layers"))

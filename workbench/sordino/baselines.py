@@ -150,7 +150,7 @@ def alone_with_privacy(
     Raises:
         ValueError: held-out records of one class only.
     """
-    spec = job.file.model
+    spec = job.file.require_model()
     return {
         name: measure(federate({name: site}, job, noise=noise), spec, sites)
         for name, site in sites.items()
@@ -171,7 +171,7 @@ def federate(sites: Mapping[str, SiteRecords], job: Job, *, noise: Noise) -> Flo
     Raises:
         InputError: DP-SGLD whose privacy noise is hotter than the wanted temperature.
     """
-    plan, spec = job.plan.require_training(), job.file.model
+    plan, spec = job.plan.require_training(), job.file.require_model()
     feature_count = next(iter(sites.values())).train.features.shape[1]
     seed = bytes.fromhex(job.digest())
     state = initial_state(initial_weights(spec, feature_count, seed=seed), plan)
@@ -197,7 +197,7 @@ def _answer(site: SiteRecords, weights: FloatVector, job: Job, *, noise: Noise) 
     vector = train_round(
         Units(train.features, train.labels, nobody, entities=train.entities, scaling=scaling),
         sent,
-        job.file.model,
+        job.file.require_model(),
         plan,
         expected_batch_size=expected,
         noise=noise,

@@ -47,7 +47,7 @@ def built_in_job_text(schemas: Sequence[Schema]) -> str:
     job = recipe.model_copy(
         update={
             "job": JobSection(name=schema.dataset.name, kind="train", dataset=schema.dataset.name),
-            "privacy": _privacy(recipe.privacy, schema),
+            "privacy": _privacy(recipe.require_privacy(), schema),
             "model": _model(schema),
             "training": _training(recipe.require_training(), schemas),
             "optimizer": _optimizer(recipe.require_optimizer(), schema),

@@ -229,16 +229,40 @@ def _summary(certificate: "Certificate") -> dict[str, object]:
         "all sites": f"epsilon {whole.epsilon:.4g} for a person at {whole.sites} sites"
         if whole
         else "-",
-        "evaluation": ", ".join(
-            f"{name} {each.value:.3f} ({each.lower:.3f} to {each.upper:.3f})"
-            for name, each in certificate.evaluation.figures.items()
-        ),
+        "evaluation": _evaluation_in_words(certificate),
         "model": certificate.model_sha256 or "none was released",
+        **_table_in_words(certificate),
         "audits": ", ".join(
             f"{each.summary.verdict} by {each.auditor.name}" for each in certificate.audits
         )
         or "none",
     }
+
+
+def _evaluation_in_words(certificate: "Certificate") -> str:
+    if certificate.evaluation is None:
+        return "there is no model"
+    return ", ".join(
+        f"{name} {each.value:.3f} ({each.lower:.3f} to {each.upper:.3f})"
+        for name, each in certificate.evaluation.figures.items()
+    )
+
+
+def _table_in_words(certificate: "Certificate") -> dict[str, object]:
+    """What is told of a table; nothing of a run with a model."""
+    table = certificate.table
+    if table is None:
+        return {}
+    words = f"{table.generator}, mode {table.mode}" if table.mode else "counting queries"
+    if table.missing:
+        words += f"; without {', '.join(table.missing)}"
+    told: dict[str, object] = {"table": words}
+    if table.epsilon != table.epsilon_without_masks:
+        told["under masks"] = (
+            f"epsilon {table.epsilon:.4g} as long as the masks hold,"
+            f" {table.epsilon_without_masks:.4g} without them"
+        )
+    return told | {"files": ", ".join(f"{name} {digest}" for name, digest in table.files.items())}
 
 
 def _site_rows(certificate: "Certificate") -> list[dict[str, object]]:

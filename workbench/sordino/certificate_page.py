@@ -9,22 +9,28 @@ from dataclasses import dataclass
 
 from sordino.figure_words import headline_of, title_of, value_of
 from sordino.number_words import percent_at_most
+from sordino.release_words import release_in_words
 from sordino_audit.pages import page_environment
 from sordino_protocols.certificate import Certificate
 from sordino_protocols.certificate_check import Verification
-from sordino_protocols.certificate_facts import IntervalFacts, ReleaseFacts, SiteClaims
+from sordino_protocols.certificate_facts import IntervalFacts, SiteClaims
 from sordino_protocols.errors import PeerError
 from sordino_protocols.job import read_job
+from sordino_protocols.plan import SynthesisMode
 from sordino_protocols.scorecard import Figure
 
 _TEMPLATE = "certificate.html.j2"
-_HIDDEN = frozenset({"event", "version", "unit"})
-_MECHANISMS: Mapping[str, str] = {
-    "poisson_gaussian": "Gaussian noise on the clipped sum of a Poisson sample",
-    "gaussian": "Gaussian noise",
-    "discrete_gaussian": "discrete Gaussian noise on counts",
-    "laplace": "Laplace noise",
-    "discrete_laplace": "discrete Laplace noise on counts",
+_MAKING: Mapping[SynthesisMode, str] = {
+    "local": "noisy marginals of each site, and one generator fitted to all of them",
+    "sum": "the noisy sum of all sites' marginals, under masks",
+    "table": "synthetic rows that each site made itself",
+}
+_GENERATORS: Mapping[str, str] = {
+    "mixture": "mixture of products",
+    "mst": "maximum spanning tree (MST)",
+    "privbayes": "PrivBayes",
+    "nade": "neural autoregressive estimator (NADE)",
+    "vae": "variational autoencoders of clusters",
 }
 
 
@@ -55,10 +61,11 @@ def render(certificate: Certificate, verification: Verification) -> str:
         figures=_figures(certificate),
         evaluation=[
             (title_of(name), _interval(name, figure))
-            for name, figure in certificate.evaluation.figures.items()
+            for name, figure in _evaluated(certificate).items()
         ],
+        table=_table(certificate),
         releases={
-            name: [(_mechanism(each), each.times) for each in site.claims.releases]
+            name: [(release_in_words(each.event), each.times) for each in site.claims.releases]
             for name, site in certificate.sites.items()
         },
         highest=max((entry.epsilon for entry in table), default=0.0) or 1.0,
@@ -71,7 +78,11 @@ def _model(certificate: Certificate) -> str:
         job = read_job(certificate.job.body.encode("ascii", "replace"))
     except PeerError:
         return "unknown"
-    return job.file.model.kind
+    if job.file.model is None:
+        return "none"
+    source = job.file.synthetic
+    kind = job.file.model.kind
+    return kind if source is None else f"{kind}, trained on the synthetic records of {source.run}"
 
 
 def _interval(name: Figure, figure: IntervalFacts) -> str:
@@ -102,29 +113,54 @@ def _figures(certificate: Certificate) -> list[_Figure]:
                 "for somebody who is in the records of each of them",
             )
         )
-    figures = certificate.evaluation.figures
+    released = certificate.table
+    if released is not None and released.epsilon != released.epsilon_without_masks:
+        found.append(
+            _Figure(
+                "\N{GREEK SMALL LETTER EPSILON} under masks",
+                f"{released.epsilon:.3f}",
+                "of the sum that the server sees, as long as the sites' masks hold",
+            )
+        )
     return found + [
         _Figure(title_of(name), headline_of(name, each.value), "from a noisy, charged evaluation")
-        for name, each in list(figures.items())[:2]
+        for name, each in list(_evaluated(certificate).items())[:2]
     ]
+
+
+def _evaluated(certificate: Certificate) -> Mapping[Figure, IntervalFacts]:
+    """The figures of the model; none where there is none."""
+    return certificate.evaluation.figures if certificate.evaluation else {}
+
+
+def _table(certificate: Certificate) -> list[tuple[str, str]]:
+    """What is told of a table, as rows; none of a run with a model."""
+    table = certificate.table
+    if table is None:
+        return []
+    rows = [
+        ("Made by", _MAKING[table.mode] if table.mode else "counting queries with noise"),
+        *(
+            [("Generator", _GENERATORS.get(table.generator, table.generator))]
+            if table.generator
+            else []
+        ),
+        ("Sites in it", ", ".join(table.sites)),
+    ]
+    if table.mode == "sum":
+        rows += [
+            ("Silent sites", ", ".join(table.missing) or "none"),
+            ("\N{GREEK SMALL LETTER EPSILON} while the masks hold", f"{table.epsilon:.3f}"),
+            (
+                "\N{GREEK SMALL LETTER EPSILON} if nobody else is trusted",
+                f"{table.epsilon_without_masks:.3f}",
+            ),
+        ]
+    return rows
 
 
 def _worst(claims: list[SiteClaims]) -> SiteClaims | None:
     return max(claims, key=lambda each: each.epsilon_spent_pld, default=None)
-
-
-def _mechanism(release: ReleaseFacts) -> str:
-    kind = str(release.event.get("event", "?"))
-    facts = ", ".join(
-        f"{key.replace('_', ' ')} {_short(value)}"
-        for key, value in release.event.items()
-        if key not in _HIDDEN
-    )
-    return f"{_MECHANISMS.get(kind, kind.replace('_', ' '))}: {facts}"
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _fingerprint(value: str | None) -> str:

@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 
 from sordino.cert_cli import cert_app
+from sordino.count_cli import count
+from sordino.dataset_cli import dataset_app
 from sordino.job_cli import job_app
 from sordino.model_cli import model_app
+from sordino.sample_cli import sample_app
+from sordino.synth_cli import synth_app
 from sordino_audit.cli import audit_app
 from sordino_client.approval_cli import approval_app
 from sordino_client.cli import DEFAULT_CONFIG as SITE_CONFIG
@@ -29,6 +33,10 @@ app = typer.Typer(
 )
 app.add_typer(job_app, name="job")
 app.add_typer(model_app, name="model")
+app.add_typer(sample_app, name="sample")
+app.add_typer(synth_app, name="synth")
+app.command("count")(count)
+app.add_typer(dataset_app, name="dataset")
 app.add_typer(site_app, name="site")
 app.add_typer(policy_app, name="policy")
 app.add_typer(approval_app, name="approval")

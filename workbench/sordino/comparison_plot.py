@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from sordino.figure_words import is_error, title_of, value_of
 from sordino.result import Quality, RunResult
-from sordino_audit.drawing import ACCENT, GRID, MUTED, WARM, new_drawing
+from sordino_audit.drawing import ACCENT, GRID, MUTED, THIRD, WARM, new_drawing
 from sordino_protocols.scorecard import Figure
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def _rows(result: RunResult) -> list[_Row]:
     if central is not None:
         rows.append(_Row("All records in one place,\nno protection", MUTED, central))
     rows.append(_Row("Federation, protected", ACCENT, result["exact"]))
+    if "synthetic" in result and result["synthetic"]["exact"]:
+        label = "Synthetic records,\nno rounds, protected"
+        rows.append(_Row(label, THIRD, result["synthetic"]["exact"]))
     if alone is not None:
         single = tuple(alone["sites"].values())
         rows.append(_Row("Each site alone,\nprotected (mean)", WARM, alone["mean"], single))

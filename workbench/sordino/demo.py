@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sordino.both_ways import left_out
 from sordino.connection import Connection, Json
 from sordino.demo_data import DemoData, hospitals, own_data
+from sordino.demo_synthesis import synthesize_and_train
 from sordino.figure_words import in_words
 from sordino.finished import FinishedRun
 from sordino.profile import load_profile
 from sordino.progress import follow
-from sordino.result import DemoResult, RoundEntry, RunResult, result_json
+from sordino.result import DemoResult, Quality, RoundEntry, RunResult, result_json
 from sordino_deploy.local import Layout, LocalFederation
 from sordino_deploy.processes import Supervisor
 from sordino_protocols.errors import SordinoError
 from sordino_protocols.pricing import resolve
 from sordino_protocols.terminal import Output, note, show
-from sordino_server.runs import RunDirectory, write_whole
+from sordino_server.runs import Runs, write_whole
 from sordino_server.statement import Statement
 
 if TYPE_CHECKING:
@@ -112,13 +114,21 @@ def _train(
             if event["event"] == "round":
                 rounds.append(_round(event))
         shown = connection.show(run_id)
-    if shown["state"] != "done":
-        raise SordinoError(
-            f"run {run_id} is {shown['state']}: {shown.get('reason', 'no reason given')}; "
-            f"logs: {federation.layout.logs}"
-        )
-    run = RunDirectory(federation.layout.server / "state" / "runs" / run_id)
-    return FinishedRun(run, job, rounds, training_since - started, trained_at - training_since)
+        if shown["state"] != "done":
+            raise SordinoError(
+                f"run {run_id} is {shown['state']}: {shown.get('reason', 'no reason given')}; "
+                f"logs: {federation.layout.logs}"
+            )
+        runs = Runs(federation.layout.server / "state" / "runs")
+        synthetic = synthesize_and_train(connection, data, runs, progress=note)
+    return FinishedRun(
+        run=runs.get(run_id),
+        job=job,
+        rounds=rounds,
+        setup_seconds=training_since - started,
+        rounds_seconds=trained_at - training_since,
+        synthetic=synthetic,
+    )
 
 
 def _round(event: Json) -> RoundEntry:
@@ -168,7 +178,7 @@ def _tell(
     show(rows, output=Output.TABLE, title=f"\nThe statement: epsilon per {unit}, by site")
     evaluation = result["evaluation"]
     show(compared(result), output=Output.TABLE, title=_title(result["job"]["errors_in"]))
-    for sentence in result["baselines"]["left_out"]:
+    for sentence in left_out(result):
         sys.stdout.write(f"Left out. {sentence}\n")
     sys.stdout.write(
         f"\nA real federation sees its noisy evaluation only: {in_words(evaluation['figures'])}\n"
@@ -185,6 +195,7 @@ def _tell(
     sys.stdout.write(
         f"\nThe page:   {result['report']}\n"
         f"The audit:  {result['files']['audit_page']}\n"
+        f"{_synthetic_lines(result)}"
         f"The certificate: {certificate.page}\n"
         f"The model:  {result['files']['model']}\n"
         f"The files:  {federation.layout.root}\n"
@@ -198,12 +209,23 @@ def _tell(
     )
 
 
+def _synthetic_lines(result: DemoResult) -> str:
+    files = result["files"]
+    if "synthetic_page" not in files:
+        return ""
+    return (
+        f"Synthetic records: {files['synthetic_records']}\n"
+        f"  and of them: {files['synthetic_page']}\n"
+    )
+
+
 def compared(result: RunResult) -> list[Mapping[str, object]]:
     """The rows of the table of exact figures: the federation, and the rivals that were trained."""
     central, alone = result["baselines"]["central"], result["baselines"]["alone"]
     models = {
         "all records in one place, no privacy": central,
         "this federation": result["exact"],
+        "synthetic records, no rounds, same privacy": _of_synthetic(result),
         "each site alone, same privacy (mean)": None if alone is None else alone["mean"],
     }
     return [
@@ -211,6 +233,11 @@ def compared(result: RunResult) -> list[Mapping[str, object]]:
         for name, quality in models.items()
         if quality is not None
     ]
+
+
+def _of_synthetic(result: RunResult) -> Quality | None:
+    found = result["synthetic"]["exact"] if "synthetic" in result else {}
+    return found or None
 
 
 def _cell(value: float) -> float:

@@ -51,7 +51,7 @@ def quality_of(
             f"the held-out records of all sites have fewer than {needed} different labels, so no"
             " model can be measured on them; raise dataset.holdout_fraction"
         )
-    metrics = measure_task(weights, job.file.model, sites, loss=loss)
+    metrics = measure_task(weights, job.file.require_model(), sites, loss=loss)
     return _figures(metrics, label_scale=schema.label_scale)
 
 
@@ -72,7 +72,7 @@ def compare(
     left_out = []
     central, alone = None, None
     if is_quick(sites, job):
-        spec, loss = job.file.model, job.file.loss
+        spec, loss = job.file.require_model(), job.file.loss
         central = quality_of(central_weights(sites, spec, loss=loss), sites, job, schema)
     else:
         left_out.append(
@@ -92,7 +92,7 @@ def is_quick(sites: Mapping[str, SiteRecords], job: Job) -> bool:
     """Whether one place learns the model of all records within about a minute and a gigabyte."""
     records = sum(len(site.train.labels) for site in sites.values())
     features = next(iter(sites.values())).train.features.shape[1]
-    architecture = architecture_of(job.file.model, features)
+    architecture = architecture_of(job.file.require_model(), features)
     multiplications = sum(
         multiply_adds(step.operation, step.inputs[0].shape)
         for step in architecture.steps

@@ -18,13 +18,14 @@ from sordino_deploy.local import LocalSite
 from sordino_protocols.errors import InputError, NotFoundError
 from sordino_protocols.files import parse_toml, read_text
 from sordino_protocols.job import JobFile
+from sordino_protocols.schema import Schema
 from sordino_protocols.signing import check_name
 
 _POLICY = Template("""\
 # What this site allows; see the README for every key.
 [datasets.$dataset]
 submitters = ["scientist"]
-kinds = ["train"]
+kinds = ["train", "synthesize"]
 models = ["logistic", "mlp", "cnn", "resnet", "lstm", "gru", "transformer", "layers", "graph"]
 max_epsilon = 4.0
 max_delta = 1e-5
@@ -32,7 +33,7 @@ max_rounds = 200
 min_expected_batch = 20
 
 [budgets.$dataset]
-epsilon = 8.0
+epsilon = 12.0
 delta = 1e-5
 """)
 
@@ -50,6 +51,11 @@ class DemoData:
     sites: tuple[LocalSite, ...]
     job: JobFile
     job_text: str
+
+    @property
+    def schema(self) -> Schema:
+        """What the first site declares a record to be; whether the others agree, servers check."""
+        return _declared(self.sites[0].dataset, self.sites[0].name).public
 
 
 def hospitals(scratch: Path) -> DemoData:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sordino.baselines import SiteRecords
 from sordino.demo_comparison import compare, quality_of
+from sordino.demo_synthetic_result import PAGE, synthetic_section, write_synthetic
 from sordino.finished import FinishedRun
 from sordino.result import DemoResult, EvaluationSection, EventEntry, JobSection, SiteSection
 from sordino_audit.audit_runs import AUDIT, audited
@@ -63,17 +64,19 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
         for name, each in declared.items()
     }
     exact = quality_of(run.model(), records, job, schema)
+    synthetic_files = write_synthetic(finished.synthetic, layout.root)
     result = DemoResult(
         run_id=run.run_id,
         job=_job(job, schema),
         sites=_sites(run, statement),
         rounds=len(finished.rounds),
         exact=exact,
-        evaluation=_evaluation(statement.evaluation, job),
+        evaluation=_evaluation(statement.require_evaluation(), job),
         baselines=compare(records, job, schema, noise=SecureNoise()),
         training=finished.rounds,
         audit=audit,
         audit_page=AUDIT_PAGE,
+        synthetic=synthetic_section(finished.synthetic, records, schema),
         seconds={
             "setup": round(finished.setup_seconds, 2),
             "rounds": round(finished.rounds_seconds, 2),
@@ -90,8 +93,11 @@ def measured(layout: Layout, finished: FinishedRun, *, started: float) -> DemoRe
             "job": str(layout.scientist / "job.toml"),
             "profile": str(layout.scientist / "profile.toml"),
             "logs": str(layout.logs),
+            **synthetic_files,
         },
     )
+    if synthetic_files:
+        result["synthetic_page"] = PAGE
     if "accuracy" in exact:
         result["accuracy"] = exact["accuracy"]
     if "auc" in exact:
@@ -119,10 +125,10 @@ def _records(layout: Layout, name: str, declared: DatasetFile) -> SiteRecords:
 def _job(job: Job, schema: Schema) -> JobSection:
     return {
         "name": job.file.job.name,
-        "unit": job.file.privacy.unit,
-        "epsilon": job.file.privacy.epsilon,
-        "delta": job.file.privacy.delta,
-        "model": job.file.model.kind,
+        "unit": job.file.require_privacy().unit,
+        "epsilon": job.file.require_privacy().epsilon,
+        "delta": job.file.require_privacy().delta,
+        "model": job.file.require_model().kind,
         "rounds": job.plan.rounds,
         "errors_in": errors_in(schema),
     }
@@ -174,7 +180,7 @@ def _evaluation(evaluation: EvaluationFacts, job: Job) -> EvaluationSection:
             name: {"value": found.value, "interval": [found.lower, found.upper]}
             for name, found in evaluation.metrics.items()
         },
-        "epsilon": epsilon_by_pld(job.plan.evaluation.event, job.file.guarantee.delta),
+        "epsilon": epsilon_by_pld(job.plan.require_evaluation().event, job.file.guarantee.delta),
         "counts": [list(row) for row in evaluation.histogram],
         "label_scale": evaluation.label_scale,
     }

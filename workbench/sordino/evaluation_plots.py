@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from sordino.result import EvaluationSection
 from sordino_audit.drawing import GRID, MUTED, WARM, new_drawing
-from sordino_protocols.scorecard import LARGEST_ERROR
+from sordino_protocols.scorecard import LARGEST_ERROR, LARGEST_SURPRISE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,8 @@ def evaluation_counts(evaluation: EvaluationSection) -> Markup:
                 _answers(axes, evaluation)
             case "squared":
                 _errors(axes, evaluation)
+            case "likelihood":
+                _surprises(axes, evaluation)
             case _:
                 assert_never(evaluation["loss"])
         axes.axhline(0, color=GRID, linewidth=0.8)
@@ -52,6 +54,13 @@ def _errors(axes: "Axes", evaluation: EvaluationSection) -> None:
     width = LARGEST_ERROR * evaluation["label_scale"] / len(counts)
     axes.bar((np.arange(len(counts)) + 0.5) * width, counts, 0.84 * width, color=WARM)
     axes.set(xlabel="Error of the model, in the label's units", ylabel="Noisy count")
+
+
+def _surprises(axes: "Axes", evaluation: EvaluationSection) -> None:
+    (counts,) = evaluation["counts"]
+    width = LARGEST_SURPRISE / len(counts)
+    axes.bar((np.arange(len(counts)) + 0.5) * width, counts, 0.84 * width, color=WARM)
+    axes.set(xlabel="Minus log-probability of a record, a column", ylabel="Noisy count")
 
 
 def _pairs(

@@ -11,9 +11,12 @@ _NAMES: Mapping[Figure, str] = {
     "auc": "AUC",
     "balanced_accuracy": "balanced accuracy",
     "mean_absolute_error": "mean absolute error",
+    "negative_log_likelihood": "negative log-likelihood a column",
     "root_mean_squared_error": "root mean squared error",
 }
-_ERRORS: frozenset[Figure] = frozenset({"mean_absolute_error", "root_mean_squared_error"})
+_ERRORS: frozenset[Figure] = frozenset(
+    {"mean_absolute_error", "negative_log_likelihood", "root_mean_squared_error"}
+)
 _THOUSAND = 1000
 
 
@@ -28,7 +31,7 @@ def title_of(figure: Figure) -> str:
 
 
 def is_error(figure: Figure) -> bool:
-    """Whether the figure counts in the label's units, and less is better; else it is a share."""
+    """Whether less is better: in the label's units or in nats; else the figure is a share."""
     return figure in _ERRORS
 
 
@@ -48,13 +51,18 @@ def headline_of(figure: Figure, value: float) -> str:
 def in_words(figures: Mapping[Figure, FigureEntry]) -> str:
     """Each figure with its interval: `accuracy 0.801 (0.752 to 0.850), AUC ...`."""
     return ", ".join(
-        f"{_NAMES[name]} {_with_interval(name, each)}" for name, each in figures.items()
+        f"{_NAMES[name]} {with_interval(name, each)}" for name, each in figures.items()
     )
 
 
 def statement_in_words(statement: Statement) -> str:
-    """The evaluation of a run's statement, as `in_words`; numbers are in the label's units."""
-    evaluation, error = statement.evaluation, statement.evaluation.calibration_error
+    """The evaluation of a run's statement, as `in_words`; numbers are in the label's units.
+
+    Raises:
+        InputError: the run has no model.
+    """
+    evaluation = statement.require_evaluation()
+    error = evaluation.calibration_error
     words = in_words(
         {
             name: FigureEntry(value=each.value, interval=[each.lower, each.upper])
@@ -66,6 +74,7 @@ def statement_in_words(statement: Statement) -> str:
     return f"{words}, calibration error {error.value:.3f} ({error.lower:.3f} to {error.upper:.3f})"
 
 
-def _with_interval(figure: Figure, entry: FigureEntry) -> str:
+def with_interval(figure: Figure, entry: FigureEntry) -> str:
+    """A figure with the two ends of its interval: `0.801 (0.752 to 0.850)`."""
     value, low, high = (value_of(figure, each) for each in (entry["value"], *entry["interval"]))
     return f"{value} ({low} to {high})"

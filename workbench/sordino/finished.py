@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sordino.demo_synthesis import SyntheticAttempt
 from sordino.result import RoundEntry
 from sordino_protocols.job import Job
 from sordino_server.runs import RunDirectory
@@ -17,6 +18,7 @@ class FinishedRun:
         rounds: as they were reported.
         setup_seconds: from the start of the demo to the first round.
         rounds_seconds: from the first round to the model on disk.
+        synthetic: the same model from synthetic records, which came after.
     """
 
     run: RunDirectory
@@ -24,3 +26,4 @@ class FinishedRun:
     rounds: list[RoundEntry]
     setup_seconds: float
     rounds_seconds: float
+    synthetic: SyntheticAttempt

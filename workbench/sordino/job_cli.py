@@ -1,9 +1,7 @@
 """`sordino job`: for the data scientist."""
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,16 +13,35 @@ from sordino_protocols.terminal import Output, note, show, show_object
 
 if TYPE_CHECKING:
     from sordino.connection import Connection
-    from sordino_protocols.job import Job
+    from sordino_protocols.job import Job, JobFile
     from sordino_protocols.model_file import ReleasedModel
 
 job_app = typer.Typer(no_args_is_help=True, help="Check, tune, price, submit and watch jobs.")
 job_app.command("tune")(tune)
 
+_FILES = (
+    "model.safetensors",
+    "generator.safetensors",
+    "rows.safetensors",
+    "tables.safetensors",
+    "synthesis.json",
+    "counts.json",
+    "descriptions.json",
+    "statement.json",
+    "certificate.json",
+)
+"""What runs leave, each what its job makes."""
+
 JobArgument = Annotated[Path, typer.Argument(help="The job's TOML file.")]
 RunArgument = Annotated[str, typer.Argument(help="The run's id.")]
 ProfileOption = Annotated[
     Path | None, typer.Option("--profile", "-p", help="Your profile.", envvar="SORDINO_PROFILE")
+]
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", help="Of a synthesis: the data set's TOML file; else sites are asked."
+    ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
 
@@ -37,22 +54,26 @@ def check(
         bool,
         typer.Option("--second-opinions", help="Ask Opacus' accountants too, as every site will."),
     ] = False,
+    schema: SchemaOption = None,
 ) -> None:
     """Read a job, find its noise, and say what it would cost; asks no site."""
     from sordino.architecture_table import slow_layers
     from sordino.price_words import price_facts
 
-    job = _resolve(job_file)
+    job = _resolve(job_file, schema=schema)
     _note_slow_layers(job)
-    slow = list(slow_layers(job.file.model))
-    show_object(
-        {**price_facts(job, second_opinions=second_opinions), "slow_layers": slow}, output=output
-    )
+    facts = price_facts(job, second_opinions=second_opinions)
+    if job.file.model is not None:
+        facts["slow_layers"] = list(slow_layers(job.file.model))
+    show_object(facts, output=output)
 
 
 @job_app.command("price")
 def price(
-    job_file: JobArgument, profile: ProfileOption = None, output: OutputOption = Output.TABLE
+    job_file: JobArgument,
+    profile: ProfileOption = None,
+    output: OutputOption = Output.TABLE,
+    schema: SchemaOption = None,
 ) -> None:
     """Ask every site what a job would cost there, and whether it would be refused.
 
@@ -60,10 +81,11 @@ def price(
     Exit code 3: a site would refuse it; 4: because its budget does not suffice.
     """
     from sordino.price_words import price_rows
+    from sordino.run_watching import connected
 
-    job = _resolve(job_file)
-    _note_slow_layers(job)
-    with _connected(profile) as connection:
+    with connected(profile) as connection:
+        job = _resolve(job_file, schema=schema, connection=connection)
+        _note_slow_layers(job)
         rows = price_rows(connection.price(job))
     show(rows, output=output)
     refusals = {row["refusal"] for row in rows} - {None}
@@ -82,16 +104,16 @@ def submit(
         Path | None,
         typer.Option(help="The model that a validation is of: a run's, or one flat vector."),
     ] = None,
+    schema: SchemaOption = None,
 ) -> None:
     """Sign a job and queue it; prints the run's id."""
-    if weights is None:
-        job, model = _resolve(job_file), None
-        if job.purpose == "validate":
-            raise InputError(f"{job_file}: a validation needs the model that it is of: --weights")
-    else:
-        job, model = _resolve_validation(job_file, weights)
-    with _connected(profile) as connection:
-        run_id = connection.submit(job) if model is None else connection.validate(job, model)
+    from sordino.run_watching import connected
+
+    with connected(profile) as connection:
+        if weights is None:
+            run_id = _submit(connection, job_file, schema)
+        else:
+            run_id = connection.validate(*_resolve_validation(job_file, weights))
         sys.stdout.write(f"{run_id}\n")
         if watch:
             raise typer.Exit(_watch(connection, run_id))
@@ -100,14 +122,18 @@ def submit(
 @job_app.command("watch")
 def watch_run(run_id: RunArgument, profile: ProfileOption = None) -> None:
     """Watch a run until it is over."""
-    with _connected(profile) as connection:
+    from sordino.run_watching import connected
+
+    with connected(profile) as connection:
         raise typer.Exit(_watch(connection, run_id))
 
 
 @job_app.command("show")
 def show_run(run_id: RunArgument, profile: ProfileOption = None) -> None:
     """Print everything known of a run, as JSON."""
-    with _connected(profile) as connection:
+    from sordino.run_watching import connected
+
+    with connected(profile) as connection:
         show_object(connection.show(run_id), output=Output.JSON)
 
 
@@ -117,24 +143,61 @@ def fetch(
     profile: ProfileOption = None,
     to: Annotated[Path, typer.Option(help="Directory for the files.")] = Path(),
 ) -> None:
-    """Fetch the model, the statement and the certificate of a finished run.
+    """Fetch what a finished run left: a model, a generator, rows or counts, and its papers.
 
     Exit code 9: an audit found a violation, and the run is in quarantine.
     """
-    with _connected(profile) as connection:
-        for name in ("model.safetensors", "statement.json", "certificate.json"):
-            content = connection.fetch(run_id, name)
-            path = to / f"{run_id}.{name}"
-            path.write_bytes(content)
-            sys.stdout.write(f"{path}\n")
+    from sordino.run_watching import connected
+    from sordino_protocols.errors import NotFoundError
+
+    fetched = 0
+    with connected(profile) as connection:
+        for name in _FILES:
+            with suppress(NotFoundError):
+                content = connection.fetch(run_id, name)
+                path = to / f"{run_id}.{name}"
+                path.write_bytes(content)
+                sys.stdout.write(f"{path}\n")
+                fetched += 1
+    if not fetched:
+        raise NotFoundError(f"run {run_id!r} of yours has left no file yet, or there is none")
 
 
-def _resolve(job_file: Path) -> "Job":
+def _submit(connection: "Connection", job_file: Path, schema: Path | None) -> str:
+    job = _resolve(job_file, schema=schema, connection=connection)
+    if job.purpose == "validate":
+        raise InputError(f"{job_file}: a validation needs the model that it is of: --weights")
+    return connection.submit(job)
+
+
+def _watch(connection: "Connection", run_id: str) -> int:
+    from sordino.run_watching import watch_run
+
+    return watch_run(connection, run_id)
+
+
+def _resolve(
+    job_file: Path, *, schema: Path | None = None, connection: "Connection | None" = None
+) -> "Job":
+    """The job with its noise; a synthesis also with what the schema says, by file or by inquiry."""
     from sordino_protocols.files import read_toml
     from sordino_protocols.job import JobFile
     from sordino_protocols.pricing import resolve
 
-    return resolve(read_toml(job_file, JobFile))
+    return resolve(_completed(read_toml(job_file, JobFile), schema, connection))
+
+
+def _completed(file: "JobFile", schema: Path | None, connection: "Connection | None") -> "JobFile":
+    from sordino.model_files import read_schema
+    from sordino.schema_inquiry import inquire
+    from sordino.synthesis_jobs import completed, is_incomplete
+
+    if schema is not None:
+        return completed(file, read_schema(schema))
+    if connection is not None and is_incomplete(file):
+        facts = inquire(connection, file.job.dataset, sites=file.cohort.sites)
+        return completed(file, facts.schema)
+    return file
 
 
 def _resolve_validation(job_file: Path, weights: Path) -> "tuple[Job, ReleasedModel]":
@@ -153,36 +216,6 @@ def _resolve_validation(job_file: Path, weights: Path) -> "tuple[Job, ReleasedMo
 def _note_slow_layers(job: "Job") -> None:
     from sordino.architecture_table import slow_note
 
-    if (slow := slow_note(job.file.model)) is not None:
+    model = job.file.model
+    if model is not None and (slow := slow_note(model)) is not None:
         note(f"note: {slow}")
-
-
-@contextmanager
-def _connected(profile: Path | None) -> "Iterator[Connection]":
-    from sordino.connection import Connection
-    from sordino.profile import load_profile
-
-    with Connection(load_profile(profile)) as connection:
-        yield connection
-
-
-def _watch(connection: "Connection", run_id: str) -> int:
-    from sordino.progress import follow
-
-    for _ in follow(connection.watch(run_id)):
-        pass
-    shown = connection.show(run_id)
-    if shown["state"] == "done":
-        if "statement" in shown:
-            note(_evaluation(shown["statement"]))
-        return ExitCode.OK
-    note(f"error: run {run_id} {shown['state']}: {shown.get('reason', 'no reason given')}")
-    return ExitCode.REFUSED
-
-
-def _evaluation(statement: object) -> str:
-    from sordino.figure_words import statement_in_words
-    from sordino_server.statement import Statement
-
-    read = Statement.model_validate_json(json.dumps(statement))
-    return f"evaluation, noisy: {statement_in_words(read)}"

@@ -14,8 +14,11 @@ from sordino_protocols.graph import GraphSpec
 from sordino_protocols.job import JobFile
 from sordino_protocols.layers import LayersSpec
 from sordino_protocols.models import LogisticSpec, MlpSpec, ModelSpec, architecture_of
+from sordino_protocols.nade import NadeModelSpec
 from sordino_protocols.plan import LossName
 from sordino_protocols.schema import Schema, Task
+from sordino_protocols.synthesis.domain import domain_of
+from sordino_protocols.synthesis.nade import check_cells
 from sordino_protocols.weighted import Embedding
 
 _LOSSES: dict[Task, LossName] = {
@@ -51,7 +54,7 @@ class NamedModel:
     def vocabulary(self) -> int | None:
         """How many tokens the model's embedding knows; None if it starts with none."""
         match self.spec:
-            case LogisticSpec() | MlpSpec():
+            case LogisticSpec() | MlpSpec() | NadeModelSpec():
                 return None
             case GraphSpec(nodes=nodes):
                 operations = [node.operation for node in nodes]
@@ -73,7 +76,7 @@ def read_model(path: Path) -> NamedModel:
     text = read_text(path)
     if "job" in _tables(text):
         file = parse_toml(text, JobFile, source=str(path))
-        return NamedModel(file.model, file.loss, str(path))
+        return NamedModel(file.require_model(), file.loss, str(path))
     return NamedModel(parse_toml(text, ModelFile, source=str(path)).model, None, str(path))
 
 
@@ -86,7 +89,7 @@ def read_declaration(path: Path) -> Schema | DatasetFile:
     """
     text = read_text(path)
     model = DatasetFile if "source" in _tables(text) else Schema
-    return parse_toml(text, model, source=str(path))
+    return parse_toml(text, model, source=str(path)).with_words(path.absolute().parent)
 
 
 def read_schema(path: Path) -> Schema:
@@ -103,9 +106,16 @@ def read_schema(path: Path) -> Schema:
 def check_fits(spec: ModelSpec, loss: LossName, schema: Schema, *, source: str) -> None:
     """Refuse a model or a loss for another kind of label than the data set has.
 
+    A model of whole records has no label: it must know the data set's cells.
+
     Raises:
-        InputError: says what the data set's task needs.
+        InputError: says what the data set's task needs, or its cells.
     """
+    if isinstance(spec, NadeModelSpec):
+        if loss != "likelihood":
+            raise InputError(f"{source}: training.loss is {loss!r}; a nade needs 'likelihood'")
+        check_cells(spec, domain_of(schema).shape)
+        return
     task = schema.task
     if loss != _LOSSES[task]:
         raise InputError(
@@ -128,7 +138,8 @@ def admit(model: NamedModel, schema: Schema) -> Architecture:
     # Torch takes a second: other commands must not wait for it.
     from sordino_client.training.clipping import network_for  # noqa: PLC0415
 
-    loss = model.loss or _LOSSES[schema.task]
+    is_of_records = isinstance(model.spec, NadeModelSpec)
+    loss = model.loss or ("likelihood" if is_of_records else _LOSSES[schema.task])
     check_fits(model.spec, loss, schema, source=model.source)
     architecture = architecture_of(model.spec, schema.feature_count)
     network_for(model.spec, schema.feature_count, loss)

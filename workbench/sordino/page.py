@@ -11,6 +11,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from sordino import plots
+from sordino.both_ways import both_ways, left_out
 from sordino.comparison_plot import comparison
 from sordino.evaluation_plots import evaluation_counts
 from sordino.figure_words import headline_of, in_words, title_of
@@ -51,6 +52,8 @@ def render(result: RunResult, *, scores: EvaluationFacts | None = None) -> str:
         releases=sum(event["count"] for site in result["sites"] for event in site["events"]),
         promise=promise(result["job"]["epsilon"], result["job"]["delta"]),
         headlines=_headlines(result),
+        left_out=left_out(result),
+        both_ways=both_ways(result),
         evaluation=in_words(result["evaluation"]["figures"]),
         drawings={
             "comparison": comparison(result),

@@ -7,8 +7,10 @@ site lets out.
 
 from collections.abc import Mapping
 
+from sordino_protocols.accounting import epsilon_by_pld
 from sordino_protocols.cross_check import check_accountants
 from sordino_protocols.job import Job
+from sordino_protocols.plan import RunPlan
 from sordino_protocols.pricing import price
 from sordino_protocols.trade_off import true_positive_bound
 
@@ -27,7 +29,7 @@ def price_facts(job: Job, *, second_opinions: bool = False) -> Row:
         second_opinions: ask Opacus' accountants too, as every site will; takes seconds.
 
     Raises:
-        InputError: the job costs more than it declares.
+        InputError: the job costs more than it declares, or is a mock, which costs nothing.
         AccountantsDisagreeError: two accountants price it differently.
     """
     cost, plan = price(job), job.plan
@@ -45,11 +47,38 @@ def price_facts(job: Job, *, second_opinions: bool = False) -> Row:
         **opinions,
         "delta": cost.delta,
         "true_positive_bound": bound,
-        "in_words": attack_in_words(bound, unit=plan.evaluation.unit),
+        "in_words": attack_in_words(bound, unit=plan.unit),
+        **_noise(job),
+    }
+
+
+def _noise(job: Job) -> Row:
+    """What the job's parts have as noise: of a model, or of the one table that it releases."""
+    plan = job.plan
+    if plan.evaluation is None:
+        return {
+            "noise_multiplier": job.table_noise_multiplier,
+            **_of_table(plan, delta=job.file.guarantee.delta),
+        }
+    return {
         "training_noise_multiplier": job.training_noise_multiplier,
         "evaluation_noise_multiplier": plan.evaluation.noise_multiplier,
         "steps": 0 if plan.training is None else plan.rounds * plan.training.local_steps,
     }
+
+
+def _of_table(plan: RunPlan, *, delta: float) -> Row:
+    if plan.count is not None:
+        return {"answers": len(plan.count.queries)}
+    synthesis = plan.require_synthesis()
+    facts: Row = {"mode": synthesis.mode, "generator": synthesis.generator.kind}
+    if synthesis.marginals:
+        facts["tables"] = len(synthesis.marginals)
+        facts["cells"] = sum(each.cells for each in synthesis.marginals)
+    if synthesis.mode == "sum":
+        # What the server can learn, as long as the masks hold.
+        facts["epsilon_of_the_sum"] = epsilon_by_pld(synthesis.whole_event, delta)
+    return facts
 
 
 def attack_in_words(bound: float, *, unit: str) -> str:

@@ -126,10 +126,33 @@ class SecondsSection(TypedDict):
     total: float
 
 
+class SyntheticSection(TypedDict):
+    """The same model from synthetic records: one message from every site, and no rounds.
+
+    `epsilon_release` and `epsilon_evaluation` are what the two jobs cost a unit at a site, `units`
+    what the noisy counts say of how many there are, all sites together; `left_out` says why there
+    is none of it, and everything else is empty then.
+    """
+
+    run_id: str
+    training_run_id: str
+    epsilon_release: float
+    epsilon_evaluation: float
+    exact: Quality
+    figures: dict[Figure, FigureEntry]
+    units: float
+    units_std: float
+    cells: int
+    message_bytes: int
+    seconds: float
+    left_out: str
+
+
 class RunResult(TypedDict):
     """The result of one run of the demo.
 
-    `audit_page` is where the audit's own page lies, seen from the run's page.
+    `audit_page` is where the audit's own page lies, seen from the run's page, and `synthetic_page`
+    that of the synthesis.
     """
 
     run_id: str
@@ -142,6 +165,8 @@ class RunResult(TypedDict):
     training: list[RoundEntry]
     audit: AuditDocument
     audit_page: NotRequired[str]
+    synthetic: NotRequired[SyntheticSection]
+    synthetic_page: NotRequired[str]
     seconds: SecondsSection
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from sordino.tracing_layers import layer_operations, record_axis
-from sordino_protocols.architecture import Operation
+from sordino_protocols.architecture import AnyOperation
 from sordino_protocols.errors import InputError
 from sordino_protocols.operations import (
     Add,
@@ -197,7 +197,7 @@ def _arithmetic(name: str, call: Call, emit: Emit) -> Traced:
     if name == "sub" and isinstance(second, Traced):
         second = emit(Scale(kind="scale", factor=-1.0), second)
     if isinstance(first, Traced) and isinstance(second, Traced):
-        operations: dict[str, Operation] = {
+        operations: dict[str, AnyOperation] = {
             "add": Add(kind="add"),
             "sub": Add(kind="add"),
             "mul": Multiply(kind="multiply"),

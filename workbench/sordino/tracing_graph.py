@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from sordino.tracing_calls import Call, Traced, is_sum, translate
 from sordino.tracing_layers import layer_operations, recurrent_operation
-from sordino_protocols.architecture import Operation
+from sordino_protocols.architecture import AnyOperation
 from sordino_protocols.errors import InputError
 from sordino_protocols.graph import FEATURES, Node
 from sordino_protocols.operations import Combination, Reshape, Select
@@ -94,7 +94,7 @@ class Translation:
             except (InputError, ValidationError) as error:
                 raise InputError(f"{_place(node)}: {_reason(error)}") from None
 
-    def _emit(self, operation: Operation, *inputs: Traced) -> Traced:
+    def _emit(self, operation: AnyOperation, *inputs: Traced) -> Traced:
         """Append a node of the spec."""
         names = {node.name for node in self.nodes} | {FEATURES}
         name = self._current
@@ -281,7 +281,7 @@ def _last_states(module: nn.Module) -> tuple[tuple[object, ...], ...]:
             return ()
 
 
-def _output_shape(operation: Operation, shapes: tuple[Shape, ...]) -> Shape:
+def _output_shape(operation: AnyOperation, shapes: tuple[Shape, ...]) -> Shape:
     if isinstance(operation, Combination):
         return operation.output_shape(shapes)
     return operation.output_shape(shapes[0])

@@ -15,11 +15,20 @@ from sordino.tuning_settings import Trial, spell_settings
 from sordino_protocols.plan import LossName
 
 HEADLINES: Mapping[LossName, str] = MappingProxyType(
-    {"binary": "auc", "cross_entropy": "accuracy", "squared": "mean_absolute_error"}
+    {
+        "binary": "auc",
+        "cross_entropy": "accuracy",
+        "squared": "mean_absolute_error",
+        "likelihood": "negative_log_likelihood",
+    }
 )
 """What trials are ranked by."""
 
-_SMALLER_IS_BETTER = ("mean_absolute_error", "root_mean_squared_error")
+_SMALLER_IS_BETTER = (
+    "mean_absolute_error",
+    "negative_log_likelihood",
+    "root_mean_squared_error",
+)
 
 
 @dataclass(frozen=True, slots=True)

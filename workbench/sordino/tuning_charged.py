@@ -128,7 +128,7 @@ def read_metrics(statement: object) -> dict[str, Measurement]:
 
 
 def _together(jobs: Sequence[Job]) -> float:
-    delta = min(job.file.privacy.delta for job in jobs)
+    delta = min(job.file.require_privacy().delta for job in jobs)
     return total([renyi_curve(job.plan.event) for job in jobs]).epsilon(delta)
 
 

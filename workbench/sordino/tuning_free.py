@@ -103,6 +103,8 @@ def check_job(job: Job, schema: Schema, *, noise: Noise, source: str) -> None:
     Raises:
         InputError: names the rule, what the job asks, and what the data set needs.
     """
+    if job.file.loss == "likelihood":
+        raise InputError(f"{source}: a model of whole records is judged by what is sampled from it")
     if job.file.job.dataset != schema.dataset.name:
         name = job.file.job.dataset
         raise InputError(f"{source}: job.dataset is {name!r}, not {schema.dataset.name!r}")
@@ -157,7 +159,7 @@ def _try(
     *,
     noise: Noise,
 ) -> Outcome:
-    spec, loss = job.file.model, job.file.loss
+    spec, loss = job.file.require_model(), job.file.loss
     measured: dict[str, list[float]] = {}
     for split in splits:
         sites = with_statistics(split, job, schema, noise=noise)

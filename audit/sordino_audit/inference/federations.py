@@ -173,7 +173,9 @@ def _answer(plan: ReplayPlan, view: RunView) -> Answer:
     def answer(features: Floats) -> Floats:
         asked = np.ascontiguousarray(features, dtype=np.float32)
         with single_threaded():
-            logits = outputs(view.model, plan.job.file.model, asked, scaling=view.scaling).numpy()
+            logits = outputs(
+                view.model, plan.job.file.require_model(), asked, scaling=view.scaling
+            ).numpy()
         if logits.shape[1] == 1:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         logs: Floats = log_softmax(logits.astype(np.float64), axis=1)

@@ -16,6 +16,7 @@ from sordino_client.training.noise import SecureNoise
 from sordino_client.training.steps import RoundResult
 from sordino_protocols.messages import (
     Admission,
+    Described,
     Evaluation,
     Quote,
     Recalled,
@@ -23,6 +24,8 @@ from sordino_protocols.messages import (
     Refused,
     Reply,
     Statistics,
+    Tabulated,
+    Unmasked,
     Update,
 )
 
@@ -33,6 +36,7 @@ PAID: Mapping[type[Reply], str] = {
     Update: "vector",
     Statistics: "vector",
     Evaluation: "histogram",
+    Tabulated: "numbers",
 }
 """The fields that depend on records, each made by a mechanism and charged to the ledger."""
 
@@ -41,7 +45,11 @@ DECLARED: Mapping[type[Reply], frozenset[str]] = {
     Update: frozenset({*_ASKED, "round", "ledger_head"}),
     Statistics: frozenset({*_ASKED, "ledger_head"}),
     Evaluation: frozenset({*_ASKED, "ledger_head"}),
+    Tabulated: frozenset({*_ASKED, "ledger_head"}),
+    # Masks are made of keys alone; what they can uncover was paid for as if nothing had hidden it.
+    Unmasked: frozenset({*_ASKED, "ledger_head", "numbers"}),
     Recalled: frozenset({"run_id", "ledger_head"}),
+    Described: frozenset({"run_id", "schema_json"}),
     Refused: frozenset({"run_id", "refusal"}),
     Quote: frozenset(
         {

@@ -97,7 +97,7 @@ def charges(first: Trial, second: Trial) -> Found:
     events: list[Event] = [
         *([plan.statistics.event] if plan.statistics else []),
         *[plan.require_training().round_event] * ROUNDS,
-        plan.evaluation.event,
+        plan.require_evaluation().event,
     ]
     expected = [event_to_json(event) for event in events]
     listed = [_charged(trial.replies["receipt"]) for trial in (first, second)]
@@ -199,7 +199,7 @@ def _statistics_noise(trial: Trial) -> Floats:
 
 def _evaluation_noise(trial: Trial) -> Floats:
     """Of the evaluation's table, in units of the planned standard deviation."""
-    plan, reply = trial_job().plan.evaluation, trial.replies["evaluation"]
+    plan, reply = trial_job().plan.require_evaluation(), trial.replies["evaluation"]
     if not isinstance(reply, Evaluation):
         raise TypeError("the trial has no evaluation")
     labels = trial.dataset.heldout.labels

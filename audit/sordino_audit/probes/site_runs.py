@@ -22,6 +22,7 @@ from sordino_client.data.site_dataset import SiteDataset
 from sordino_client.mechanisms import Engine
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
+from sordino_protocols.job import Job
 from sordino_protocols.messages import Message
 
 # The second site has other records, and not as many.
@@ -49,13 +50,14 @@ class Trial:
 
 @contextmanager
 def run_trials(
-    performance: Performance, make: SiteMaker = product_site
+    performance: Performance, make: SiteMaker = product_site, *, job: Job | None = None
 ) -> Iterator[tuple[Trial, Trial]]:
     """Run both sites below a temporary directory, which is gone afterwards.
 
     Args:
         performance: of the site that is probed.
         make: makes each site.
+        job: what they run; None: the training of every trial.
     """
     engine, people = Engine(SecureNoise(), performance), make_people()
     # A trial is no event of the site: nothing of it may look like one in the site's log.
@@ -68,6 +70,7 @@ def run_trials(
                     engine,
                     dataset=made_up_dataset(records, seed=seed),
                     make=make,
+                    job=job,
                 )
             )
             for records, seed in _RECORDS

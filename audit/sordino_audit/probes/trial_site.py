@@ -36,6 +36,7 @@ from sordino_protocols.messages import (
     Request,
     RoundPlan,
     Settle,
+    Tabulate,
     Vector,
 )
 from sordino_protocols.models import parameter_count
@@ -43,9 +44,11 @@ from sordino_protocols.plan import UpdateKind
 from sordino_protocols.scaling import Scaling
 from sordino_protocols.schema import Schema
 from sordino_protocols.signing import Signer, TrustStore
+from sordino_protocols.synthesis.domain import domain_of
 from sordino_protocols.wire import open_sealed, seal
 
 RUN = "trial"
+TABLE = "table"
 ROUNDS = 2
 LANES = 600
 _FEATURES = 3
@@ -81,7 +84,7 @@ positive_above = 0
 _POLICY = """
 [datasets.trial]
 submitters = ["scientist"]
-kinds = ["train"]
+kinds = ["train", "synthesize"]
 models = ["logistic"]
 max_epsilon = 8.0
 max_delta = 1e-5
@@ -113,6 +116,19 @@ learning_rate = 2.0
 kind = "moments"
 [audit]
 lanes = {LANES}
+"""
+
+_TABLE_JOB = """
+[job]
+name = "trial-table"
+kind = "synthesize"
+dataset = "trial"
+[privacy]
+unit = "record"
+epsilon = 8
+delta = 1e-5
+[synthesis]
+mode = "local"
 """
 
 
@@ -184,16 +200,29 @@ def trial_job(*, update: UpdateKind = "sum") -> Job:
     )
 
 
+def table_job() -> Job:
+    """A synthesis whose noise costs less than the epsilon that it declares."""
+    schema = _trial_schema()
+    file = parse_toml(_TABLE_JOB, JobFile, source="the trial's job")
+    known = {"shape": domain_of(schema).shape, "schema_sha256": schema.synthesis_digest()}
+    section = file.require_synthesis().model_copy(update=known)
+    return Job(
+        version=JOB_VERSION,
+        file=file.model_copy(update={"synthesis": section}),
+        table_noise_multiplier=2.0,
+    )
+
+
 def trial_weights(job: Job) -> Vector:
     """Weights of zero, of the shape that a trial's rounds have."""
     extra = job.plan.require_training().extra_coordinates
-    return np.zeros(parameter_count(job.file.model, _FEATURES) + extra, dtype=np.float32)
+    return np.zeros(parameter_count(job.file.require_model(), _FEATURES) + extra, dtype=np.float32)
 
 
 def made_up_dataset(records: int, *, seed: int) -> SiteDataset:
     """So many records to train on, and a third as many held out; the first of more."""
-    schema = parse_toml(_SCHEMA, Schema, source="the trial's data set")
-    return SiteDataset(schema, _table(records, seed=seed), _table(records // 3, seed=seed + 1))
+    heldout = _table(records // 3, seed=seed + 1)
+    return SiteDataset(_trial_schema(), _table(records, seed=seed), heldout)
 
 
 class TrialSite:
@@ -214,11 +243,12 @@ class TrialSite:
         *,
         dataset: SiteDataset,
         make: SiteMaker = product_site,
+        job: Job | None = None,
     ) -> None:
         directory.mkdir(parents=True)
         self._people = people
         self._ledger = Ledger(directory / "ledger.db", now=_now)
-        self.job = trial_job()
+        self.job = job or trial_job()
         self.dataset = dataset
         self.runs = AdmittedRuns(directory / "runs")
         policy = parse_policy(_POLICY, directory / "policy.toml")
@@ -248,20 +278,20 @@ class TrialSite:
 
     def requests(self) -> dict[str, Request]:
         """Every request of a run, in order, by what it asks for."""
-        digest, weights = self.job.digest(), trial_weights(self.job)
-        signed = sign_job(self.job, self._people.submitter, purpose="train", nonce=new_nonce())
+        digest, kind = self.job.digest(), self.job.file.job.kind
+        signed = sign_job(self.job, self._people.submitter, purpose=kind, nonce=new_nonce())
+        steps = self._of_training(digest) if kind == "train" else {TABLE: Tabulate(RUN, digest)}
+        return {"admission": Admit(RUN, signed), **steps, "receipt": Settle(RUN, digest)}
+
+    def _of_training(self, digest: str) -> dict[str, Request]:
+        weights = trial_weights(self.job)
         scaling = Scaling(np.zeros(_FEATURES), np.ones(_FEATURES)).vector()
         rounds = {
             f"round {number}": RoundPlan(RUN, digest, number, weights, scaling)
             for number in range(1, ROUNDS + 1)
         }
-        return {
-            "admission": Admit(RUN, signed),
-            "statistics": Measure(RUN, digest),
-            **rounds,
-            "evaluation": Evaluate(RUN, digest, weights, scaling),
-            "receipt": Settle(RUN, digest),
-        }
+        evaluation = Evaluate(RUN, digest, weights, scaling)
+        return {"statistics": Measure(RUN, digest), **rounds, "evaluation": evaluation}
 
     def envelope(self, request: Request) -> bytes:
         """A request as the server sends it."""
@@ -274,6 +304,10 @@ class TrialSite:
     def read(self, envelope: bytes) -> Message:
         """An answer as the server reads it."""
         return open_sealed(envelope, _trust(self._people.site)).message
+
+
+def _trial_schema() -> Schema:
+    return parse_toml(_SCHEMA, Schema, source="the trial's data set")
 
 
 def _table(records: int, *, seed: int) -> Table:

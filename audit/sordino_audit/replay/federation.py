@@ -248,7 +248,7 @@ class _Wire:
 def _policy_text(job: Job, budget_epsilon: float) -> str:
     """A policy that allows this job and no other kind, and many runs of it."""
     file, rounds = job.file, job.plan.rounds
-    name, delta = file.job.dataset, file.privacy.delta
+    name, delta = file.job.dataset, file.require_privacy().delta
     return f"""
 [budgets.{name!r}]
 epsilon = {budget_epsilon!r}
@@ -256,8 +256,8 @@ delta = {delta!r}
 [datasets.{name!r}]
 submitters = ["auditor"]
 kinds = ["train"]
-models = ["{file.model.kind}"]
-max_epsilon = {file.privacy.epsilon!r}
+models = ["{file.require_model().kind}"]
+max_epsilon = {file.require_privacy().epsilon!r}
 max_delta = {delta!r}
 max_rounds = {rounds}
 min_expected_batch = 0.0

@@ -18,6 +18,8 @@ from sordino_protocols.columns import (
     CategoryColumn,
     IntegerColumn,
     NumberColumn,
+    SetColumn,
+    TextColumn,
     TokensColumn,
     VectorColumn,
     source_names_of,
@@ -40,16 +42,37 @@ def made_up_features(schema: Schema, count: int, *, style: Style, rng: Generator
         style: what they are like.
         rng: draws them.
     """
+    cells = _columns(schema, count, style=style, rng=rng)
+    cells |= {schema.roles.label: _first_label(schema, count)}
+    return encode(pd.DataFrame(cells), schema, source="made-up records").features
+
+
+def made_up_frame(schema: Schema, count: int, *, rng: Generator) -> pd.DataFrame:
+    """Records that the schema allows as its source would have them, labels of all kinds included.
+
+    Args:
+        schema: the public declaration.
+        count: how many.
+        rng: draws them.
+    """
+    cells = _columns(schema, count, style="typical", rng=rng)
+    nobody = np.zeros(count, dtype=np.bool_)
+    label = _block(schema.label, count, style="typical", is_moved=nobody, rng=rng)
+    return pd.DataFrame(cells | {schema.roles.label: label[:, 0]})
+
+
+def _columns(
+    schema: Schema, count: int, *, style: Style, rng: Generator
+) -> dict[str, NDArray[np.object_] | NDArray[np.float64]]:
+    """The source's columns but for the label, by name."""
     moved = rng.integers(0, len(schema.features), count)
-    cells: dict[str, NDArray[np.object_] | NDArray[np.float64]] = {
-        schema.roles.label: _first_label(schema, count)
-    }
+    cells: dict[str, NDArray[np.object_] | NDArray[np.float64]] = {}
     for place, (name, column) in enumerate(schema.features):
         is_moved = moved == place
         block = _block(column, count, style=style, is_moved=is_moved, rng=rng)
         names = source_names_of(name, column)
         cells |= {each: block[:, index] for index, each in enumerate(names)}
-    return encode(pd.DataFrame(cells), schema, source="made-up records").features
+    return cells
 
 
 def followed_labels(
@@ -119,6 +142,19 @@ def _block(
             return _numbers(column, shape, style=style, is_moved=is_moved, rng=rng)
         case TokensColumn():
             return rng.integers(0, column.vocabulary, (count, column.length)).astype(np.float64)
+        case SetColumn():
+            most = 0 if style == "plain" else column.at_most
+            sizes = np.where(is_moved, 1, rng.integers(0, most + 1, count))
+            return _sets(column, sizes, rng)
+        case TextColumn():
+            return np.empty((count, 0), dtype=np.object_)
+
+
+def _sets(column: SetColumn, sizes: NDArray[np.int64], rng: Generator) -> NDArray[np.object_]:
+    """Sets of so many words, each word as likely, as text cells [count, 1]."""
+    words = np.array(column.words, dtype=np.object_)
+    cells = [column.separator.join(rng.permutation(words)[:size]) for size in sizes]
+    return np.array(cells, dtype=np.object_)[:, np.newaxis]
 
 
 def _numbers(

@@ -208,7 +208,7 @@ def read_plan(
     if data is not None:
         dataset = read_dataset(data / _DATASET)
         return make_plan(resolved, dataset.public, wanted, dataset=dataset)
-    return make_plan(resolved, _read_schema(schema or Path()), wanted)
+    return make_plan(resolved, read_schema(schema or Path()), wanted)
 
 
 class _SchemaFile(Schema):
@@ -217,9 +217,18 @@ class _SchemaFile(Schema):
     source: Source | None = None
 
 
-def _read_schema(path: Path) -> Schema:
+def read_schema(path: Path) -> Schema:
+    """The public part of a data set's declaration; its source, if it has one, is not looked at.
+
+    Raises:
+        NotFoundError: there is no such file, or it names one of words that is not there.
+        InputError: it breaks its rules.
+    """
     read = read_toml(path, _SchemaFile)
-    return Schema(dataset=read.dataset, columns=read.columns, roles=read.roles)
+    public = Schema(
+        dataset=read.dataset, columns=read.columns, roles=read.roles, constraints=read.constraints
+    )
+    return public.with_words(path.parent)
 
 
 def _require_public(dataset: DatasetFile, design: ReplayDesign) -> None:

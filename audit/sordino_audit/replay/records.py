@@ -115,7 +115,7 @@ def with_units(table: Table, more: Table) -> Table:
 
 def _sources(plan: ReplayPlan, units: int, spare: int, *, rng: Generator) -> tuple[Table, Table]:
     """Records for the sites, so many units; and records like them for canaries, one a unit."""
-    outputs = plan.job.file.model.outputs
+    outputs = plan.job.file.require_model().outputs
     if plan.dataset is not None:
         return _public(plan, units, spare, rng=rng)
     rule = int(rng.integers(2**32))
@@ -167,7 +167,9 @@ def _canaries(
         return Table(natural[kind].features, _wrong(natural[kind].labels, plan, rng=rng))
     style: Style = "plain" if kind == "blank" else "corner"
     features = made_up_features(plan.schema, count, style=style, rng=rng)
-    likely = _likely_labels(base, features, plan.schema, outputs=plan.job.file.model.outputs)
+    likely = _likely_labels(
+        base, features, plan.schema, outputs=plan.job.file.require_model().outputs
+    )
     return Table(features, _wrong(likely, plan, rng=rng))
 
 
@@ -196,7 +198,7 @@ def _wrong(labels: Labels, plan: ReplayPlan, *, rng: Generator) -> Labels:
         case "binary":
             return 1 - labels
         case "classes":
-            classes = plan.job.file.model.outputs
+            classes = plan.job.file.require_model().outputs
             shift = rng.integers(1, classes, len(labels)) if classes > 1 else 0
             return ((labels.astype(np.int64) + shift) % classes).astype(np.float32)
         case "number":

@@ -90,7 +90,7 @@ def _run_some(
 def _runs_together(plan: ReplayPlan) -> int:
     """So many runs whose releases the sites can keep: all of them lie in memory."""
     training = plan.job.plan.require_training()
-    length = parameter_count(plan.job.file.model, plan.schema.feature_count)
+    length = parameter_count(plan.job.file.require_model(), plan.schema.feature_count)
     released = 4 * (length + training.extra_coordinates) * training.rounds * plan.design.sites
     return max(1, min(_MOST_RUNS, _KEPT_BYTES // released))
 
@@ -127,7 +127,7 @@ def _looks(view: RunView, plan: ReplayPlan, table: Table) -> Floats:
     """Outputs [looks, records, outputs] of the aggregated model on its way, then as released."""
     looked_at = [view.rounds[number - 1].weights for number in plan.looked_at]
     models = [*(weights.astype(np.float64) for weights in looked_at), view.model]
-    model = plan.job.file.model
+    model = plan.job.file.require_model()
     with single_threaded():
         return np.stack(
             [outputs(each, model, table.features, scaling=view.scaling).numpy() for each in models]

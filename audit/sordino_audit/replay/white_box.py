@@ -109,7 +109,7 @@ def attack_gradients(
         expected_batch_size: what the sites divide by between a round's steps.
     """
     plan = job.plan.require_training()
-    network = network_for(job.file.model, canaries.features.shape[1], plan.loss)
+    network = network_for(job.file.require_model(), canaries.features.shape[1], plan.loss)
     sums = [_Sums(network, plan, _units(table, view.scaling, plan)) for table in training]
     alone = _Sums(network, plan, _units(canaries, view.scaling, plan, is_alone=True))
     rate = plan.sampling_rate * plan.local_steps

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pyarrow as pa
 import pyarrow.compute
 
-from sordino_protocols.columns import CategoryColumn, source_names_of
+from sordino_protocols.columns import CategoryColumn, SetColumn, source_names_of
 from sordino_protocols.errors import InputError
 from sordino_protocols.schema import Schema
 
@@ -21,7 +21,7 @@ Kinds = Mapping[str, "pa.DataType"]
 def kinds_of(schema: Schema) -> Kinds:
     """The columns to read: as text where words are declared, and for keys; else as numbers."""
     kinds = {
-        name: pa.string() if isinstance(column, CategoryColumn) else pa.float64()
+        name: pa.string() if isinstance(column, CategoryColumn | SetColumn) else pa.float64()
         for block, column in schema.columns.items()
         for name in source_names_of(block, column)
     }

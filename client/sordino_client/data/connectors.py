@@ -44,16 +44,23 @@ def load_table(
             admin may see it.
     """
     place, unit = dataset.source.place, dataset.dataset.unit
-    features, labels, keys = RowStore(spill), [], []
+    features, labels, label_cells, keys = RowStore(spill), [], [], []
     for batch in read_cells(dataset) if cells is None else cells:
         frame: pd.DataFrame = batch.to_pandas(ignore_metadata=True, date_as_object=True)
         encoded = encode(frame, dataset, source=place, violations=violations)
         features.append(encoded.features)
         labels.append(encoded.labels)
+        if encoded.label_cells is not None:
+            label_cells.append(encoded.label_cells)
         if unit is not None:
             keys.append(digest_keys(batch.column(unit).to_numpy(), source=place))
     entities = None if unit is None else group_digests(np.concatenate(keys))
-    return Table(features.finish(), np.concatenate(labels), entities)
+    return Table(
+        features.finish(),
+        np.concatenate(labels),
+        entities,
+        label_cells=np.concatenate(label_cells) if label_cells else None,
+    )
 
 
 def read_cells(dataset: DatasetFile) -> "Iterator[pa.Table]":

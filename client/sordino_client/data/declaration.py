@@ -15,15 +15,21 @@ class DatasetFile(Schema):
     @property
     def public(self) -> Schema:
         """The part that may leave the site; it has the same digests."""
-        return Schema(dataset=self.dataset, columns=self.columns, roles=self.roles)
+        return Schema(
+            dataset=self.dataset,
+            columns=self.columns,
+            roles=self.roles,
+            constraints=self.constraints,
+        )
 
 
 def read_dataset(path: Path) -> DatasetFile:
-    """Read a data set's declaration; its source's paths become absolute.
+    """Read a data set's declaration: paths become absolute, and sets get the words of their files.
 
     Raises:
         NotFoundError: there is no such file.
         InputError: it breaks the declaration's rules; names file, key and expectation.
     """
-    dataset = read_toml(path, DatasetFile)
-    return dataset.model_copy(update={"source": located(dataset.source, path.absolute().parent)})
+    directory = path.absolute().parent
+    dataset = read_toml(path, DatasetFile).with_words(directory)
+    return dataset.model_copy(update={"source": located(dataset.source, directory)})

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sordino_client.data.label_cells import Cells, says_its_cell, scaled_cells
+from sordino_client.data.scaling import linear, on_scale
 from sordino_client.data.storage import FeatureArray
 from sordino_client.data.table import Table
 from sordino_protocols.columns import (
@@ -21,7 +23,9 @@ from sordino_protocols.columns import (
     CategoryColumn,
     IntegerColumn,
     NumberColumn,
+    SetColumn,
     SingleColumn,
+    TextColumn,
     TokensColumn,
     VectorColumn,
     source_names_of,
@@ -33,7 +37,7 @@ Floats = NDArray[np.float64]
 Words = NDArray[np.object_]
 Violations = Counter[tuple[str, str]]
 """How many cells broke their declaration, by column and by what became of them: "clip", "other",
-"missing" or "reject". A secret."""
+"missing", "drop" or "reject". A secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,11 @@ def encode(
 
     A number is scaled from its public bounds to [-1, 1]; a category becomes one column a declared
     word, 1 or 0. A missing cell is 0 everywhere and 1 in the column's indicator. A vector's numbers
-    are scaled alike; tokens stay what they are. Shapes and order are `schema.feature_names()`.
+    are scaled alike; tokens stay what they are. A set becomes one column a declared word, 1 or 0.
+    Shapes and order are `schema.feature_names()`.
 
     A label is 0 or 1, the index of a class, or a number scaled like a feature, by `schema.task`.
+    Where it says less than its column, the column's cell is kept beside it.
 
     Args:
         frame: has at least `schema.source_names()`; cells are text, numbers, booleans or missing.
@@ -90,7 +96,11 @@ def encode(
     places = {name: _Place(f"{source}: column {name!r}", name, counted) for name in schema.columns}
     label = schema.roles.label
     labels = _encode_label(frame[label], schema, places[label])
-    return Table(_encode_features(frame, schema, places), labels.astype(np.float32))
+    return Table(
+        _encode_features(frame, schema, places),
+        labels.astype(np.float32),
+        label_cells=None if says_its_cell(schema) else _cells_beside(frame[label], schema),
+    )
 
 
 def _encode_features(
@@ -118,11 +128,15 @@ def _encode_column(frame: pd.DataFrame, name: str, column: AnyColumn, place: _Pl
         case IntegerColumn() | NumberColumn():
             numbers = _read_numbers(frame[name], column, place)
             missing = np.isnan(numbers)
-            block = np.where(missing, 0.0, _scale(numbers, column))[:, np.newaxis]
+            block = np.where(missing, 0.0, on_scale(numbers, column))[:, np.newaxis]
         case VectorColumn():
             return _read_vector(frame[list(source_names_of(name, column))], column, place)
         case TokensColumn():
             return _read_tokens(frame[list(source_names_of(name, column))], column, place)
+        case SetColumn():
+            return _read_items(frame[name], column, place)
+        case TextColumn():
+            raise AssertionError("text is no feature")
     return np.column_stack([block, missing]) if column.nullable else block
 
 
@@ -136,7 +150,20 @@ def _encode_label(cells: pd.Series, schema: Schema, place: _Place) -> Floats | N
             column = schema.label
             if isinstance(column, CategoryColumn):
                 raise AssertionError("a schema pairs its label with its task")  # noqa: TRY004 (a bug)
-            return _scale(_read_numbers(cells, column, place), column)
+            return on_scale(_read_numbers(cells, column, place), column)
+
+
+def _cells_beside(cells: pd.Series, schema: Schema) -> Cells:
+    """The fine cell of each label's column; what is wrong with one was said before."""
+    place = _Place("label", schema.roles.label, Violations())
+    match schema.label:
+        case CategoryColumn() as column:
+            index = {word: each for each, word in enumerate(column.words)}
+            words = _read_words(cells, column, place)
+            return np.array([index[word] for word in words], dtype=np.int32)
+        case IntegerColumn() | NumberColumn() as column:
+            scaled = on_scale(_read_numbers(cells, column, place), column)
+            return scaled_cells(scaled.astype(np.float32), column)
 
 
 def _is_positive(cells: pd.Series, schema: Schema, place: _Place) -> NDArray[np.bool_]:
@@ -166,7 +193,7 @@ def _read_vector(cells: pd.DataFrame, column: VectorColumn, place: _Place) -> Fl
     if bool(np.any(is_missing)):
         raise place.error("a cell is missing; a vector has none")
     place.count("clip", (numbers < column.min) | (numbers > column.max))
-    return _scaled(np.clip(numbers, column.min, column.max), column)
+    return linear(np.clip(numbers, column.min, column.max), column)
 
 
 def _read_tokens(cells: pd.DataFrame, column: TokensColumn, place: _Place) -> Floats:
@@ -238,24 +265,28 @@ def _read_words(cells: pd.Series, column: CategoryColumn, place: _Place) -> Word
     return words
 
 
+def _read_items(cells: pd.Series, column: SetColumn, place: _Place) -> Floats:
+    """A set's items [n, words], 0 or 1, of each record at most `column.at_most`."""
+    index = {word: each for each, word in enumerate(column.words)}
+    items = np.zeros((len(cells), len(index)))
+    undeclared = np.zeros(len(cells), dtype=np.bool_)
+    present = cells.notna().to_numpy(dtype=np.bool_)
+    for row, cell in enumerate(cells):
+        for word in str(cell).split(column.separator) if present[row] else ():
+            place_of_word = index.get(word.strip())
+            if place_of_word is not None:
+                items[row, place_of_word] = 1.0
+            elif word.strip():
+                undeclared[row] = True
+    place.count(column.outside, undeclared)
+    if column.outside == "reject" and bool(np.any(undeclared)):
+        raise place.error("a cell has a word that is none of the values and outside = 'reject'")
+    is_kept: NDArray[np.bool_] = np.cumsum(items, axis=1) <= column.at_most
+    place.count("drop", np.any(~is_kept, axis=1))
+    return np.where(is_kept, items, 0.0)
+
+
 def _require_present(missing: NDArray[np.bool_], *, nullable: bool, place: _Place) -> None:
     if not nullable and bool(np.any(missing)):
         place.count("reject", missing)
         raise place.error("a cell is missing and the column is not nullable")
-
-
-def _scale(numbers: Floats, column: IntegerColumn | NumberColumn) -> Floats:
-    """From [min, max] to [-1, 1], by the column's scale; NaN stays."""
-    if column.scale == "linear":
-        return _scaled(numbers, column)
-    above, width = np.log1p(numbers - column.min), float(np.log1p(_width(column)))
-    return np.clip(2.0 * (above / width) - 1.0, -1.0, 1.0)
-
-
-def _scaled(numbers: Floats, column: IntegerColumn | NumberColumn | VectorColumn) -> Floats:
-    """From [min, max] to [-1, 1]; NaN stays."""
-    return np.clip(2.0 * ((numbers - column.min) / _width(column)) - 1.0, -1.0, 1.0)
-
-
-def _width(column: IntegerColumn | NumberColumn | VectorColumn) -> float:
-    return float(column.max) - float(column.min)

@@ -104,7 +104,7 @@ def _counted(contents: Contents) -> list[int]:
 
 def _fingerprints(features: FeatureArray, labels: Labels, hash_key: bytes) -> Hashes:
     """A random linear combination of each record's bits, modulo 2**64."""
-    width = features.shape[1] + 1
+    width = _contents(features[:0], labels[:0]).shape[1]
     # Odd, so that no bit of a column is lost; strong they need not be.
     drawn = hashlib.shake_128(hash_key).digest(8 * width)
     factors = np.frombuffer(drawn, dtype="<u8").astype(np.uint64) | np.uint64(1)

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sordino_client.data.credentials import is_credential, read_private
-from sordino_protocols.columns import ColumnName, Word
 from sordino_protocols.files import STRICT
+from sordino_protocols.words import ColumnName, Word
 
 _LOCAL = "file://"
 _STATEMENTS = ("select", "with")

@@ -27,11 +27,13 @@ class Table:
             the features are tokens. Large ones lie in a mapped file.
         labels: float32 [n]: 0 or 1, a class, or a scaled number, as the schema's task says.
         entities: the rows of each privacy unit; None where each record is one.
+        label_cells: int32 [n], the fine cell of each label's column; None where labels say it.
     """
 
     features: FeatureArray
     labels: NDArray[np.float32]
     entities: Entities | None = None
+    label_cells: NDArray[np.int32] | None = None
 
     def __repr__(self) -> str:
         return "Table(...)"
@@ -61,10 +63,10 @@ def split(
     """Split into (training, held-out) tables; about `fraction` of the units are held out.
 
     A record's side is a keyed hash of its own encoded content and of how many identical records
-    stand before it. Adding a record to k identical ones adds exactly the pair (content, k) to the
-    multiset of pairs and changes no other, and identical records are exchangeable, so
-    neighbouring tables give neighbouring training tables and neighbouring held-out tables, one of
-    the two pairs being equal. The rows keep their order.
+    stand before it. The label's cell is part of the content where it is kept. Adding a record to k
+    identical ones adds exactly the pair (content, k) to the multiset of pairs and changes no other,
+    and identical records are exchangeable, so neighbouring tables give neighbouring training tables
+    and neighbouring held-out tables, one of the two pairs being equal. The rows keep their order.
 
     Where the table has entities, all rows of one are on the side that a keyed hash of its own key
     names, so the same holds for tables that differ by all rows of one entity.
@@ -86,7 +88,7 @@ def split(
         raise ValueError(f"key must have at least {SMALLEST_KEY_BYTES} bytes")
     threshold = np.uint64(math.ceil(fraction * 2**HASH_BITS))
     if table.entities is None:
-        held_out = record_hashes(table.features, table.labels, key) < threshold
+        held_out = record_hashes(table.features, _outcomes(table), key) < threshold
         return _rows(table, ~held_out, spill), _rows(table, held_out, spill)
     if table.entities.digests is None:
         raise ValueError("entities can be split once; their digests are gone")
@@ -97,16 +99,26 @@ def split(
     )
 
 
+def _outcomes(table: Table) -> NDArray[np.float32]:
+    """All that a record is besides its features: its label, and the label's cell if it is kept."""
+    if table.label_cells is None:
+        return table.labels
+    # Cells are exact in float32: there are at most 100,000.
+    return np.column_stack([table.labels, table.label_cells]).astype(np.float32)
+
+
 def _rows(table: Table, chosen: NDArray[np.bool_], spill: Spill | None) -> Table:
     store = RowStore(spill)
     store.append(table.features[:0])
     for rows in row_chunks(table.features):
         store.append(table.features[rows][chosen[rows]])
-    return Table(store.finish(), np.ascontiguousarray(table.labels[chosen]))
+    kept = None if table.label_cells is None else table.label_cells[chosen]
+    labels = np.ascontiguousarray(table.labels[chosen])
+    return Table(store.finish(), labels, label_cells=kept)
 
 
 def _entities(
     table: Table, entities: Entities, chosen: NDArray[np.bool_], spill: Spill | None
 ) -> Table:
     kept = _rows(table, entities.rows_of(chosen), spill)
-    return Table(kept.features, kept.labels, entities.only(chosen))
+    return replace(kept, entities=entities.only(chosen))

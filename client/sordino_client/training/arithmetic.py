@@ -45,6 +45,7 @@ things could break that in floating point. Here the bound is 1; u is the unit ro
    |---|---|---|---|---|---|---|
    | dense | 128 | 2560 | 9 | 2^-6.73 | 2^-19 for R' P <= 2560 | 5 * 2^-9 = 2^-6.68 |
    | recurrent | 128 | 320 | 2 | 2^-7.94 | 2^-12.3 for P <= 4096 | 2^-7 |
+   | cells | 128 | 256 | 1 | 2^-7.97 | 2^-13.0 for P <= 4096 | 2^-7 |
    | other | 96 | 96 | 0 | 2^-8.83 | 2^-15.8 for P <= 4096 | 2^-7 |
 4. *In double precision* nothing needs a random order: each of n units is rounded at most
    R + n / R times, so both sums together are off by n (R + n / R) 2^-52: 2^-21 for a million. The
@@ -66,7 +67,7 @@ import torch
 
 from sordino_protocols.errors import InputError
 
-Form = Literal["stack", "dense", "recurrent", "other"]
+Form = Literal["stack", "dense", "recurrent", "cells", "other"]
 PrecisionName = Literal["automatic", "single", "double"]
 DeviceName = Literal["cpu", "cuda"]
 
@@ -164,6 +165,8 @@ def _reduced_products() -> Iterator[None]:
 # make many small calls. All others keep much of a record: short chunks stay in the cache.
 SINGLE_DENSE = Arithmetic(torch.float32, 2.0**-24, 2048, 512, 128, 32, 5 * 2.0**-9)
 SINGLE_RECURRENT = Arithmetic(torch.float32, 2.0**-24, 256, 64, 128, 32, 2.0**-7)
+# Small products of each position: their bits hang on the number of rows, so there is one shape.
+SINGLE_CELLS = Arithmetic(torch.float32, 2.0**-24, 256, 0, 128, 256, 2.0**-7)
 SINGLE = Arithmetic(torch.float32, 2.0**-24, 64, 32, 128, 32, 2.0**-7)
 DOUBLE = Arithmetic(torch.float64, 2.0**-53, 1024, 0, 1024, 256, 0.0)
 DOUBLE_PLACES = replace(DOUBLE, chunk_rows=256, share=2.0**-10)
@@ -189,5 +192,7 @@ def _single(form: Form) -> Arithmetic:
             return SINGLE_DENSE
         case "recurrent":
             return SINGLE_RECURRENT
+        case "cells":
+            return SINGLE_CELLS
         case "other":
             return SINGLE

@@ -27,7 +27,7 @@ from sordino_client.training.rules import Clip, amplification, clip, threshold_s
 from sordino_client.training.sampling import Indices
 from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, gather, scaled
 from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule, PerLayerClipping
-from sordino_protocols.models import FloatVector, ModelSpec
+from sordino_protocols.models import FloatVector, ModelSpec, architecture_of
 from sordino_protocols.networks import build
 from sordino_protocols.plan import LossName
 from sordino_protocols.scaling import Scaling
@@ -199,7 +199,7 @@ def outputs(
 def _admitted(
     spec: ModelSpec, feature_count: int, loss: LossName, performance: Performance
 ) -> Network:
-    example = torch.zeros(1, feature_count)
+    example = torch.zeros(1, architecture_of(spec, feature_count).feature_count)
     return Network(build(spec, feature_count), loss_of(loss), example, performance=performance)
 
 

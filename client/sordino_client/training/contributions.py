@@ -1,6 +1,6 @@
 """What a layer's parameters get from each unit of a chunk: its norm, and its part of the sum.
 
-The four forms hold the same arrays for both, so that **only what was normed is ever summed**. Each
+The five forms hold the same arrays for both, so that **only what was normed is ever summed**. Each
 `squared_norms` is an upper bound of the exact squared norm of the gradient that the arrays stand
 for, with the rounding of its own computation added: a sum of m terms rounds by at most m u times
 the sum of their absolute values (Higham 2002, section 3.1). Where terms may cancel (`GramSequence`,
@@ -96,6 +96,34 @@ class Outer:
 
 
 @dataclass(frozen=True, slots=True)
+class PositionOuter:
+    """A dense layer of each position's own, used once: inputs [units, positions, in].
+
+    Gradients are [units, positions, out]. No two positions share a parameter, so a unit's squared
+    norm is the sum over positions of |g_j|^2 (|a_j|^2 + 1), and nothing cancels.
+    """
+
+    inputs: Tensor
+    gradients: Tensor
+    weight: Span
+    bias: Span
+
+    def squared_norms(self, arithmetic: Arithmetic) -> Tensor:
+        """See `Contribution`."""
+        of_inputs = _squares(self.inputs, arithmetic) + 1
+        return (of_inputs * _squares(self.gradients, arithmetic)).sum(dim=1).cpu()
+
+    def add_to(self, total: Tensor, scales: Scales, arithmetic: Arithmetic) -> None:
+        """See `Contribution`."""
+        del arithmetic
+        gradients = _scaled(self.gradients.double(), scales)
+        inputs = _only(self.inputs, scales).double()
+        product = torch.bmm(gradients.permute(1, 2, 0), inputs.transpose(0, 1))
+        _accumulate(self.weight.of(total), product)
+        _accumulate(self.bias.of(total), gradients.sum(dim=0))
+
+
+@dataclass(frozen=True, slots=True)
 class Instantiated:
     """Each unit's gradient itself, [units, rows, columns]: where it is small against its making."""
 
@@ -149,14 +177,23 @@ class EmbeddingRows:
     """Rows of a table that each unit looked up: [units, places] indices, [.., .., width] gradients.
 
     The gradients of a row that a unit looked up more than once add up before the norm.
+
+    Attributes:
+        indices: rows of the table.
+        gradients: of each.
+        weight: where the table lies.
+        is_distinct: no unit looks a row up twice, by the layer's own make.
     """
 
     indices: Tensor
     gradients: Tensor
     weight: Span
+    is_distinct: bool = False
 
     def squared_norms(self, arithmetic: Arithmetic) -> Tensor:
         """See `Contribution`."""
+        if self.is_distinct:
+            return _squares(self.gradients, arithmetic).sum(dim=1).cpu()
         same = self.indices[:, :, None] == self.indices[:, None, :]
         gram = torch.where(same, torch.bmm(self.gradients, self.gradients.mT), 0)
         rounding = _rounding(

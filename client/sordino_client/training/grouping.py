@@ -20,6 +20,7 @@ from sordino_client.training.contributions import (
     GramSequence,
     Instantiated,
     Outer,
+    PositionOuter,
     Span,
 )
 from sordino_client.training.layers import is_instantiated
@@ -112,8 +113,20 @@ def _regrouped(part: Contribution, rows: int) -> list[Contribution]:
             return [_sequence(inputs, gradients, part.weight, part.kernel)]
         case EmbeddingRows():
             indices, gradients = _joined(part.indices, rows), _joined(part.gradients, rows)
-            return [replace(part, indices=indices, gradients=gradients)]
+            return [replace(part, indices=indices, gradients=gradients, is_distinct=False)]
+        case PositionOuter():
+            return _by_position(part, rows)
     raise AssertionError(type(part).__name__)
+
+
+def _by_position(part: PositionOuter, rows: int) -> list[Contribution]:
+    """Each unit's gradient at each position, formed: its rows may cancel."""
+    inputs, gradients = _split(part.inputs, rows), _split(part.gradients, rows)
+    formed = torch.einsum("nrpo,nrpi->npoi", gradients, inputs)
+    return [
+        Instantiated(formed.flatten(1, 2), part.weight),
+        Instantiated(gradients.sum(dim=1), part.bias),
+    ]
 
 
 def _sequence(

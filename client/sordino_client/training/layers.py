@@ -19,8 +19,11 @@ from sordino_client.training.contributions import (
     GramSequence,
     Instantiated,
     Outer,
+    PositionOuter,
     Span,
 )
+from sordino_protocols.cell_modules import DistinctEmbedding, PositionLinear
+from sordino_protocols.errors import InputError
 
 Sampler = Callable[[nn.Module, list[Tensor], Tensor], dict[nn.Parameter, Tensor]]
 
@@ -53,7 +56,8 @@ class Layer:
         module = self.module
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             return module.groups == 1 and module.padding_mode == "zeros"
-        return isinstance(module, nn.Linear | nn.Embedding | nn.LayerNorm | nn.GroupNorm)
+        known = nn.Linear | nn.Embedding | nn.LayerNorm | nn.GroupNorm | PositionLinear
+        return isinstance(module, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ def contributions(layer: Layer, uses: Sequence[Use]) -> list[Contribution]:
     match module:
         case nn.Linear():
             return _dense(layer, uses)
+        case PositionLinear():
+            return _by_position(module, layer, uses)
         case nn.Embedding():
             return [_embedding(module, layer, uses)]
         case nn.Conv1d() | nn.Conv2d():
@@ -183,7 +189,26 @@ def _embedding(module: nn.Embedding, layer: Layer, uses: Sequence[Use]) -> Contr
     gradients = _joined([_places(use.gradients) for use in uses])
     if module.padding_idx is not None:
         gradients = gradients.masked_fill((indices == module.padding_idx)[..., None], 0.0)
-    return EmbeddingRows(indices, gradients, layer.spans["weight"])
+    is_distinct = isinstance(module, DistinctEmbedding) and len(uses) == 1
+    return EmbeddingRows(indices, gradients, layer.spans["weight"], is_distinct)
+
+
+def _by_position(module: PositionLinear, layer: Layer, uses: Sequence[Use]) -> list[Contribution]:
+    """A linear map of each position's own: block by block, positions of equal width together."""
+    if len(uses) != 1:
+        raise InputError(f"layer {layer.name} is used {len(uses)} times; expected once")
+    (use,) = uses
+    weight, bias = layer.spans["weight"], layer.spans["bias"]
+    width = module.weight.shape[1]
+    return [
+        PositionOuter(
+            entering.transpose(0, 1),
+            use.gradients[:, block.start : block.stop].reshape(-1, *block.shape),
+            Span(weight.start + block.start * width, weight.start + block.stop * width),
+            Span(bias.start + block.start, bias.start + block.stop),
+        )
+        for block, entering in module.entering(use.inputs)
+    ]
 
 
 def _convolution(

@@ -11,7 +11,13 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from sordino_client.training.losses import BinaryLogistic, CrossEntropy, Loss, SquaredError
+from sordino_client.training.losses import (
+    BinaryLogistic,
+    CrossEntropy,
+    Likelihood,
+    Loss,
+    SquaredError,
+)
 
 
 def at_outputs(
@@ -35,6 +41,8 @@ def at_outputs(
             gradients = _cross_entropy(outputs, labels)
         case SquaredError():
             gradients = _squared(outputs, labels)
+        case Likelihood():
+            gradients = torch.full_like(outputs, -1)
         case _:
             assert_never(loss)
     return gradients if shares is None else gradients * shares.to(gradients)[:, None]

@@ -54,7 +54,16 @@ class SquaredError:
         return torch.where(is_number, distances.square().sum(dim=1) / 2, 0.0)
 
 
-Loss = BinaryLogistic | CrossEntropy | SquaredError
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Log-probabilities that the network itself gives of parts of a record; no label."""
+
+    def per_record(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Losses [n] of log-probabilities [n, k]: minus their sum; labels [n] are not read."""
+        return -outputs.reshape(len(labels), -1).sum(dim=1)
+
+
+Loss = BinaryLogistic | CrossEntropy | SquaredError | Likelihood
 
 
 def loss_of(name: LossName) -> Loss:
@@ -66,3 +75,5 @@ def loss_of(name: LossName) -> Loss:
             return CrossEntropy()
         case "squared":
             return SquaredError()
+        case "likelihood":
+            return Likelihood()

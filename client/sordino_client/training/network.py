@@ -27,6 +27,7 @@ from sordino_client.training.losses import Loss
 from sordino_client.training.passes import Pass, TracedPass
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.recurrent import UnrolledRecurrent, unroll
+from sordino_protocols.cell_modules import PositionLinear
 from sordino_protocols.errors import InputError
 from sordino_protocols.models import FloatVector
 
@@ -335,6 +336,8 @@ def _form(module: nn.Module, layers: list[Layer], example: Tensor) -> Form:
     """What kind of network this is; decides how many records go through it together."""
     if any(isinstance(child, UnrolledRecurrent) for child in module.modules()):
         return "recurrent"
+    if any(isinstance(child, PositionLinear) for child in module.modules()):
+        return "cells"
     is_flat = example.dim() == 2  # noqa: PLR2004 ([records, features])
     is_dense = is_flat and all(isinstance(layer.module, nn.Linear) for layer in layers)
     return "dense" if is_dense else "other"
