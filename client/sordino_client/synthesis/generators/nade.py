@@ -9,16 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sordino_client.synthesis.generators.fitted import Fitted
+from sordino_client.synthesis.generators.training import averaged_weights, training_plan
 from sordino_client.synthesis.measure import measure, places_of
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.clipping import network_for
 from sordino_client.training.noise import Noise
-from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
-from sordino_protocols.adam import adam_start, adam_step
 from sordino_protocols.models import initial_weights
 from sordino_protocols.nade import NadeModelSpec
-from sordino_protocols.plan import TrainingPlan
 from sordino_protocols.privacy import PrivacyUnit
 from sordino_protocols.synthesis.nade import NadePlan, TrainedNade, cells_for, unpacked
 from sordino_protocols.synthesis.positions import (
@@ -34,12 +32,9 @@ from sordino_protocols.synthesis.tables import SiteTable, estimate_units
 Cells = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.float64]
 
-_BETA1, _BETA2 = 0.9, 0.99
 # The smallest root that a step is divided by, over the standard deviation of the noise: where there
 # are few records, Adam would make long steps of nothing but noise.
 _STABILITY = 2.0
-# The weights of the second half of the steps are averaged: that cancels noise for free.
-_AVERAGED_FROM = 0.5
 # A bias starts no lower than as for this share of the units.
 _RAREST = 1e-4
 
@@ -139,38 +134,15 @@ def _trained(
     """The mean of the last weights on the way: costs `plan.training_event`."""
     rows = Units(cells.astype(np.float32), np.zeros(len(cells), np.float32), np.zeros(0, np.int64))
     network = network_for(model, len(model.cells), "likelihood", performance=performance)
-    training = _training_plan(plan, spec)
+    training = training_plan(plan, spec, loss="likelihood")
     # Made of a noisy count: the size of a Poisson sample depends on the records.
     batch = max(1.0, plan.sampling_rate * units)
-    state, averaged = adam_start(len(weights)), np.zeros_like(weights)
-    first, noise_std = int(_AVERAGED_FROM * plan.steps), training.noise_std / batch
-    for step in range(plan.steps):
-        released = train_round(
-            rows, weights, network, training, expected_batch_size=batch, noise=noise
-        )
-        direction, state = adam_step(
-            state,
-            released.vector / batch,
-            noise_variance=noise_std**2,
-            beta1=_BETA1,
-            beta2=_BETA2,
-            stability=_STABILITY * noise_std,
-        )
-        weights = weights - spec.learning_rate * direction
-        if step >= first:
-            averaged += weights / (plan.steps - first)
-    return averaged
-
-
-def _training_plan(plan: NadePlan, spec: NadeSpec) -> TrainingPlan:
-    # Rows are units already, whoever they are: one of each.
-    return TrainingPlan(
-        sampling_rate=plan.sampling_rate,
-        noise_multiplier=plan.noise_multiplier,
-        clipping_norm=spec.clipping_norm,
-        rounds=plan.steps,
-        local_steps=1,
-        local_learning_rate=spec.learning_rate,
-        lanes=0,
-        loss="likelihood",
+    return averaged_weights(
+        lambda: rows,
+        weights,
+        network,
+        training,
+        batch=batch,
+        stability=_STABILITY * training.noise_std / batch,
+        noise=noise,
     )

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from sordino_client.synthesis.generators.clusters import Clusters, find_clusters
 from sordino_client.synthesis.generators.columns import noisy_columns
 from sordino_client.synthesis.generators.fitted import Fitted
+from sordino_client.synthesis.generators.training import averaged_weights, training_plan
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.losses import Likelihood
 from sordino_client.training.network import Network
 from sordino_client.training.noise import Noise
-from sordino_client.training.steps import train_round
 from sordino_client.training.units import Units
-from sordino_protocols.adam import adam_start, adam_step
-from sordino_protocols.plan import TrainingPlan
 from sordino_protocols.synthesis.positions import (
     coarse_cells,
     coarse_counts,
@@ -43,11 +41,8 @@ Cells = npt.NDArray[np.int32]
 Features = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
-_BETA1, _BETA2 = 0.9, 0.99
 _SMALLEST_ROOT = 1e-3
 _LARGEST_LOG_STD = 4.0
-# The weights of the second half of the steps are averaged: that cancels noise for free.
-_AVERAGED_FROM = 0.5
 # A bias starts no lower than as for this share of the units.
 _RAREST = 1e-4
 
@@ -148,48 +143,25 @@ def _trained(
     rng: np.random.Generator,
 ) -> Numbers:
     """The mean of the last weights of DP-SGD on one cluster's rows."""
-    labels, no_lanes = np.zeros(len(rows), np.float32), np.zeros(0, np.int64)
-    training = _training_plan(plan, spec)
-    # A public constant: the size of a Poisson sample depends on the records.
-    batch = plan.sampling_rate * max(units, 1 / plan.sampling_rate)
-    noise_std = training.noise_std / batch
-    state, averaged = adam_start(len(weights)), np.zeros_like(weights)
-    first, codes = int(_AVERAGED_FROM * plan.steps), rows[:, -sizes.latent :]
-    for step in range(plan.steps):
+    units_of_rows = Units(rows, np.zeros(len(rows), np.float32), np.zeros(0, np.int64))
+    codes = rows[:, -sizes.latent :]
+
+    def with_new_codes() -> Units:
         codes[...] = rng.standard_normal(codes.shape, dtype=np.float32)
-        released = train_round(
-            Units(rows, labels, no_lanes),
-            weights,
-            network,
-            training,
-            expected_batch_size=batch,
-            noise=noise,
-        )
-        direction, state = adam_step(
-            state,
-            released.vector / batch,
-            noise_variance=noise_std**2,
-            beta1=_BETA1,
-            beta2=_BETA2,
-            # A gradient that drowns in noise must not be blown up to full steps of noise.
-            stability=max(_SMALLEST_ROOT, noise_std),
-        )
-        weights = weights - spec.learning_rate * direction
-        if step >= first:
-            averaged += weights / (plan.steps - first)
-    return averaged
+        return units_of_rows
 
-
-def _training_plan(plan: AutoencoderPlan, spec: VaeSpec) -> TrainingPlan:
-    # Rows are units already, whoever they are: one of each.
-    return TrainingPlan(
-        sampling_rate=plan.sampling_rate,
-        noise_multiplier=plan.noise_multiplier,
-        clipping_norm=spec.clipping_norm,
-        rounds=plan.steps,
-        local_steps=1,
-        local_learning_rate=spec.learning_rate,
-        lanes=0,
+    training = training_plan(plan, spec, loss="likelihood")
+    # Made of a noisy count: the size of a Poisson sample depends on the records.
+    batch = plan.sampling_rate * max(units, 1 / plan.sampling_rate)
+    return averaged_weights(
+        with_new_codes,
+        weights,
+        network,
+        training,
+        batch=batch,
+        # A gradient that drowns in noise must not be blown up to full steps of noise.
+        stability=max(_SMALLEST_ROOT, training.noise_std / batch),
+        noise=noise,
     )
 
 
