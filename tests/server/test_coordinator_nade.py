@@ -43,8 +43,9 @@ def test_a_generator_is_trained_in_rounds_and_evaluated_by_its_likelihood(
     evaluation = run.read(STATEMENT, Statement).require_evaluation()
     assert evaluation.loss == "likelihood"
     surprise = evaluation.metrics["negative_log_likelihood"]
-    # In nats a column; a uniform guess has the mean logarithm of the columns' cells.
-    assert 0 < surprise.lower < surprise.value < surprise.upper
+    # In nats a column. Few records and much noise: the value may be at an end of the scale.
+    assert 0 <= surprise.lower <= surprise.value <= surprise.upper
+    assert surprise.lower < surprise.upper
     keys = TrustedKeys(
         server=trust(federation.server),
         sites=federation.trusted_sites,
