@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sordino_client.synthesis.generators.clusters import (
     cluster_sums,
     find_clusters,
     kernel_features,
+    on_grid,
 )
 
 SIZES = (4, 3, 5, 2, 6)
@@ -79,3 +81,18 @@ def test_no_records_make_no_clusters_and_no_error() -> None:
     )
     assert len(found.members) == 0
     assert "members" not in repr(found)
+
+
+def test_nobody_else_moves_a_record_that_is_between_two_centres() -> None:
+    # Distances are exact, so they are the same in whatever order a library adds.
+    rng = np.random.default_rng(5)
+    sizes = (4, 3)
+    records = np.stack([rng.integers(size, size=40) for size in sizes], axis=1).astype(np.int32)
+    features = kernel_features(records, sizes)
+    centres = on_grid(rng.normal(scale=0.7, size=(3, features.shape[1])))
+    assert np.abs(centres).max() == 1
+    found = features @ centres.T
+    for row, record in enumerate(features):
+        for column, centre in enumerate(centres):
+            exact = sum(Fraction(a) * Fraction(b) for a, b in zip(record, centre, strict=True))
+            assert Fraction(found[row, column]) == exact

@@ -82,7 +82,16 @@ def find_clusters(
             return Clusters(members, np.maximum(counts, 0.0))
         # A cluster whose count drowns in noise stays where it is.
         is_known = counts > 3 * noise_std * math.sqrt(features.shape[1])
-        centres[is_known] = sums[is_known] / counts[is_known, None]
+        centres[is_known] = on_grid(sums[is_known] / counts[is_known, None])
+
+
+def on_grid(centres: Numbers) -> Numbers:
+    """Centres whose products with features are exact in double precision.
+
+    Otherwise the order in which a library adds, which depends on how many records there are, could
+    move a record that is as near to one centre as to another because of somebody else's.
+    """
+    return np.clip(np.rint(centres / _GRID) * _GRID, -1.0, 1.0)
 
 
 def cluster_sums(features: Numbers, members: Indices, clusters: int) -> Numbers:
