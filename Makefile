@@ -4,6 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Without bytecode every process that a test starts would compile our sources again.
+unexport PYTHONDONTWRITEBYTECODE
+# As many tests run at a time as there are cores: threads of their own would wait for each other.
+unit system: export OMP_NUM_THREADS := 1
+unit system: export OPENBLAS_NUM_THREADS := 1
+unit system: export MKL_NUM_THREADS := 1
+
 .PHONY: help demo test check format unit system protobuf clean
 
 help: ## this list
@@ -35,8 +42,8 @@ check: $(VENV)/ready-for-tests ## style, types and layers
 unit: $(VENV)/ready-for-tests ## tests in one process each
 	$(BIN)/pytest -m "not system" -n auto --dist worksteal
 
-system: $(VENV)/ready-for-tests ## tests that start federations of real processes, one after the other
-	$(BIN)/pytest -m system
+system: $(VENV)/ready-for-tests ## tests that start federations of real processes, two files at a time
+	$(BIN)/pytest -m system -n 2 --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/ready-for-tests ## put the code into shape
 	$(BIN)/ruff format .

@@ -1,10 +1,10 @@
 """Kill a site at one line after the other of its code, and write down what it left behind.
 
-Run as `python crashing.py DIRECTORY VARIANT STRIDE`; writes one JSON object a crash to
-`DIRECTORY/crashes.jsonl`. A child of this process answers one round and is killed (SIGKILL) at its
-n-th line in the modules that keep state; another child starts the site again and asks for the same
-round twice. The same is done with two broken sites, which pay too late or store nothing, to show
-that what is written down tells.
+Run as `python crashing.py DIRECTORY VARIANT-STRIDE...`; writes one JSON object a crash to
+`DIRECTORY/VARIANT-STRIDE/crashes.jsonl`. A child of this process answers one round and is killed
+(SIGKILL) at its n-th line in the modules that keep state; another child starts the site again and
+asks for the same round twice. The same is done with two broken sites, which pay too late or store
+nothing, to show that what is written down tells.
 
 A killed process is a crash of the process: what it gave to the kernel is there. The order of
 `fsync` and `rename`, which is what a power cut would show, is a test of the outbox.
@@ -15,7 +15,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +28,7 @@ from sordino_client.outbox import Outbox, Release
 from sordino_client.site import Site
 from sordino_protocols.messages import Reply
 from sordino_protocols.privacy import Event
-from sordino_protocols.wire import seal
+from sordino_protocols.wire import Opened, seal
 
 TRACED = {
     "chain.py",
@@ -46,12 +47,12 @@ TraceFunction = Callable[[FrameType, str, object], "TraceFunction | None"]
 
 
 def pay_too_late(  # noqa: PLR0917 (called as the method is)
-    site: Site, run: AdmittedRun, step: str, event: Event, digest: str, mechanism: Mechanism
+    site: Site, run: AdmittedRun, step: str, event: Event, asked: Opened, mechanism: Mechanism
 ) -> bytes:
     """A broken `Site._release`: stores first and pays afterwards."""
     stored = site._outbox.get(run.run_id, step)
     if stored is None:
-        stored = Release(digest, seal(mechanism(), site._signer))
+        stored = Release(asked.digest, seal(mechanism(), site._signer))
         site._outbox.put(run.run_id, step, stored)
     budget = site._budget(run.job)
     assert budget is not None
@@ -61,10 +62,10 @@ def pay_too_late(  # noqa: PLR0917 (called as the method is)
 
 
 def store_nothing(  # noqa: PLR0917 (called as the method is)
-    site: Site, run: AdmittedRun, step: str, event: Event, digest: str, mechanism: Mechanism
+    site: Site, run: AdmittedRun, step: str, event: Event, asked: Opened, mechanism: Mechanism
 ) -> bytes:
     """A broken `Site._release`: makes the release anew whenever it is asked."""
-    del digest
+    del asked
     budget = site._budget(run.job)
     assert budget is not None
     site._ledger.reserve(run.run_id, step, event, budget=budget)
@@ -167,17 +168,24 @@ def prepare(template: Path) -> None:
     made.close()
 
 
-def main(directory: Path, variant: str, stride: int) -> None:
+def crash_everywhere(directory: Path, variant: str, stride: int) -> None:
     """Crash at every `stride`-th line until the round is through."""
     setattr(Site, "_release", VARIANTS[variant])  # noqa: B010 (a broken variant is the point)
-    make_job()
     template = directory / "template"
-    template.mkdir()
+    template.mkdir(parents=True)
     in_child(lambda: prepare(template))
     number = 1
     while crash_once(template, directory / str(number), number):
         number += stride
 
 
+def main(directory: Path, series: Sequence[str]) -> None:
+    """Each series of crashes in a child of its own, which a broken site ends with."""
+    make_job()
+    for each in series:
+        variant, stride = each.split("-")
+        in_child(partial(crash_everywhere, directory / each, variant, int(stride)))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2:])

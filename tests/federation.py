@@ -19,7 +19,6 @@ from small_job import job_text, of_classes, of_entities, of_numbers, read_file
 from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.data.table import Table
 from sordino_client.entities import group
 from sordino_client.judging import Rules
@@ -33,17 +32,22 @@ from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import Job, Purpose, new_nonce, sign_job
 from sordino_protocols.model_file import ReleasedModel
 from sordino_protocols.pricing import resolve
 from sordino_protocols.schema import Schema
 from sordino_protocols.signing import Signer, TrustStore
+from sordino_server.contradictions import ContradictionReader, Contradictions
 from sordino_server.coordinator import Coordinator
+from sordino_server.decisions import Decisions
 from sordino_server.exchange import Exchange
 from sordino_server.heads import HeadStore
 from sordino_server.local_grid import Answerer, LocalGrid
-from sordino_server.runs import RunDirectory, Runs
+from sordino_server.runs import RunDirectory
+from sordino_server.state_location import HEADS, heads_in, runs_in
+from sordino_server.storage import DirectoryStorage, Storage
 from sordino_server.strategy import Strategy
 
 SERVER = "server"
@@ -135,6 +139,10 @@ def make_table(records: int, *, seed: int, schema: Schema | None = None) -> Tabl
     return Table(features, labels, entities)
 
 
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
 @dataclass
 class SmallSite:
     """One site on a directory. `open` starts it; opening again is a restart.
@@ -150,6 +158,7 @@ class SmallSite:
         requests: every envelope that it was asked with, in order.
         approvers: who may decide about jobs.
         masks: its keys for sums.
+        now: its clock.
     """
 
     directory: Path
@@ -162,6 +171,7 @@ class SmallSite:
     requests: list[bytes] = field(default_factory=list)
     approvers: TrustStore = field(default_factory=lambda: TrustStore({}))
     masks: MaskKeys | None = None
+    now: Callable[[], dt.datetime] = _now
 
     def open(self) -> Site:
         """Start the site, forgetting the one that ran before."""
@@ -179,7 +189,7 @@ class SmallSite:
             make_table(150, seed=seed, schema=schema),
             make_table(50, seed=seed + 1, schema=schema),
         )
-        self.ledger = Ledger(self.directory / "ledger.db", now=_now)
+        self.ledger = Ledger(self.directory / "ledger.db", now=self.now)
         self.outbox = Outbox(self.directory / "outbox")
         self.site = Site(
             self.signer,
@@ -190,14 +200,14 @@ class SmallSite:
                 self.ledger,
                 self.outbox,
                 AdmittedRuns(self.directory / "runs"),
-                Approvals(self.directory / "approvals", site=self.signer.name, now=_now),
-                AuditLog(self.directory / "audit.log", now=_now),
+                Approvals(self.directory / "approvals", site=self.signer.name, now=self.now),
+                AuditLog(self.directory / "audit.log", now=self.now),
                 WitnessStore(self.directory / "witness"),
             ),
             engine=Engine(self.noise, Performance()),
             metrics=SiteMetrics(),
             network_cut_off=False,
-            now=_now,
+            now=self.now,
             masks=self.masks,
         )
         return self.site
@@ -233,11 +243,13 @@ class Federation:
         *,
         policy: str | None = POLICY,
         schema: str = SCHEMA,
+        state: Storage | None = None,
     ) -> None:
         self.server = make_signer(SERVER)
         self.submitter = make_signer(SUBMITTER)
-        self.runs = Runs(directory / "runs")
-        self._heads = directory / "heads"
+        self._audit_log_path = directory / "audit.log"
+        self._state = state or DirectoryStorage(directory)
+        self.runs = runs_in(self._state)
         self.sites = {
             name: SmallSite(
                 directory / name,
@@ -264,7 +276,17 @@ class Federation:
     @property
     def heads(self) -> HeadStore:
         """What the server remembers of the sites' ledgers, read anew."""
-        return HeadStore(self._heads, self.trusted_sites)
+        return heads_in(self._state, self.trusted_sites, audit_log=self.audit_log)
+
+    @property
+    def contradictions(self) -> Contradictions:
+        """What the sites showed that contradicts what they showed before, read anew."""
+        return ContradictionReader(self._state.within(HEADS), self._audit_log_path).read
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """The server's audit log, read anew."""
+        return AuditLog(self._audit_log_path, now=_now)
 
     def submit(
         self,
@@ -294,13 +316,10 @@ class Federation:
 
     def coordinator(self, run: RunDirectory, grid: LocalGrid | None = None) -> Coordinator:
         """A server app on a run's directory, as Flower starts it."""
-        return Coordinator(run, self.strategy(grid), self.heads)
+        decisions = Decisions(self.audit_log)
+        return Coordinator(run, self.strategy(grid), self.heads, decisions=decisions)
 
     def close(self) -> None:
         """Let go of every site's files."""
         for site in self.sites.values():
             site.close()
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

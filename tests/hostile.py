@@ -77,7 +77,7 @@ def read_draft(raw: bytes) -> Draft | None:
 
 def draft_of(message: Message, signer: Signer) -> Draft:
     """The draft of a message that a signer could have sent."""
-    header, payload, _ = wire._split(seal(message, signer))
+    _, header, payload, _ = wire._split(seal(message, signer))
     facts = json.loads(header)
     return Draft(facts["type"], facts["fields"], payload, sender=signer.name)
 
@@ -96,7 +96,7 @@ def sign_draft(draft: Draft, signers: dict[str, Signer]) -> bytes:
         }
     )
     signer = signers.get(draft.signed_by)
-    signed = wire._SIGNED_PREFIX + header
+    signed = wire.signed_bytes(header, draft.version % 256)
     signature = bytes(SIGNATURE_BYTES) if signer is None else signer.sign(signed)
     frame = wire._FRAME.pack(wire._MAGIC, draft.version % 256, len(header))
     envelope = bytearray(frame + header + draft.payload + signature)

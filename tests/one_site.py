@@ -22,7 +22,6 @@ from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.approval_desk import ApprovalDesk
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.config import SiteConfig, load_config
 from sordino_client.continuity import open_ledger
 from sordino_client.data.connectors import load_table
@@ -38,8 +37,9 @@ from sordino_client.site import Site
 from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise, SecureNoise
-from sordino_client.watching import watch_site
+from sordino_client.watching import LedgerWatch, watch_site
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.job import Job, Purpose, SignedJob, sign_job
 from sordino_protocols.messages import (
     Admit,
@@ -262,20 +262,21 @@ class OneSite:
         self.datasets = {DATASET: SiteDataset(declared.public, training or loaded, heldout)}
         # Bound anew: a test may capture what is logged.
         structlog.reset_defaults()
+        self.state = SiteState(
+            self.ledger,
+            self.outbox,
+            self.runs,
+            self.approvals,
+            self.audit_log,
+            WitnessStore(self.config.witness_path),
+        )
         self.site = Site(
             load_signer(section.signing_key, section.name),
             TrustStore({"server": load_public_key(section.server_key)}),
             read_rules(self.config),
             datasets=self.datasets,
-            state=SiteState(
-                self.ledger,
-                self.outbox,
-                self.runs,
-                self.approvals,
-                self.audit_log,
-                WitnessStore(self.config.witness_path),
-            ),
-            engine=Engine(self.noise, Performance()),
+            state=self.state,
+            engine=Engine(self.noise, Performance(), self.metrics.tallied),
             metrics=self.metrics,
             network_cut_off=False,
             now=lambda: self.now,
@@ -290,7 +291,16 @@ class OneSite:
             lambda: self.site.rules,
         )
         self.reloader = Reloader(self.config, self.site, self.audit_log)
-        watch_site(self.metrics, self.site, self.ledger, self.desk)
+        self.watch = LedgerWatch(self.ledger)
+        watch_site(
+            self.metrics,
+            self.state,
+            self.desk,
+            self.site,
+            name=NAME,
+            watch=self.watch,
+            datasets=self.datasets,
+        )
         return self.site
 
     def close(self) -> None:

@@ -129,9 +129,12 @@ def get(address: str, path: str) -> str:
 
 
 def ask_public(running: Running, method: str, path: str) -> int:
-    """The status that a stranger gets at the listener for sites."""
+    """The status that somebody with a site's certificate gets at the listener for sites."""
     config = running.server_config
-    context = ssl.create_default_context(cafile=config.gateway.client_ca)
+    link = running.federation.layout.site_config(running.names[0]).link
+    context = ssl.create_default_context(cafile=link.ca_certificate)
+    if link.certificate is not None:
+        context.load_cert_chain(link.certificate, link.private_key)
     host, _, port = config.server.public.rpartition(":")
     connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=30)
     try:

@@ -1,10 +1,11 @@
 """Kill a site before one system call after the other, and say which of its promises that broke.
 
-Run as `python syscalls.py DIRECTORY VARIANT STRIDE [FIRST]`; writes one JSON object a kill to
+Run as `python syscalls.py DIRECTORY VARIANT STRIDE [UNTIL]`; writes one JSON object a kill to
 `DIRECTORY/kills.jsonl`. A child of this process is the real site: it holds a run's cost, reserves,
 makes, stores and commits the release of a round, and settles. It is killed (SIGKILL, by `ptrace`)
 before its n-th system call on that way; another child starts the site again and asks for everything
-twice. STRIDE 1 kills everywhere. The broken sites of `crashing` show that this finds out.
+twice. STRIDE 1 kills everywhere; a kill that disproves the promise UNTIL is the last. The broken
+sites of `crashing` show that this finds out.
 
 A killed process is a crash of the process: what it gave to the kernel is there. The order of
 `fsync` and `rename`, which is what a power cut would show, is a test of the outbox.
@@ -157,26 +158,27 @@ def look(directory: Path) -> Disk:
     )
 
 
-def kill_once(template: Path, directory: Path, number: int) -> bool:
-    """One kill and what came of it, written down; whether there was still a call to kill before."""
+def kill_once(template: Path, directory: Path, number: int, *, until: str) -> bool:
+    """One kill and what came of it, written down; whether there is more to find out."""
     shutil.copytree(template, directory)
     traced = run_traced(lambda: live(directory), kill_before=number)
     before = look(directory)
     in_child(lambda: restart(directory))
     told = _told(directory / "told")
     restarted = Restarted(**json.loads((directory / "restarted").read_bytes()))
+    found = problems(told, before, restarted, look(directory))
     facts = {
         "kill": number,
         "lived": traced.lived,
         "call": traced.last,
         "entries": len(before.entries),
         "stored": sorted(before.stored),
-        "problems": problems(told, before, restarted, look(directory)),
+        "problems": found,
     }
     with (directory.parent / KILLS).open("ab") as file:
         file.write(_line(facts))
     shutil.rmtree(directory)
-    return not traced.lived
+    return not traced.lived and until not in found
 
 
 def _told(path: Path) -> list[Told]:
@@ -207,8 +209,8 @@ def warm_up(template: Path, directory: Path) -> None:
     shutil.rmtree(directory)
 
 
-def main(directory: Path, variant: str, stride: int, first: int = 1) -> None:
-    """Kill before every `stride`-th call until the run is through."""
+def main(directory: Path, variant: str, stride: int, until: str = "") -> None:
+    """Kill before every `stride`-th call until the run is through, or disproves what `until` is."""
     setattr(Site, "_release", VARIANTS[variant])  # noqa: B010 (a broken variant is the point)
     make_job()
     template = directory / "template"
@@ -216,12 +218,12 @@ def main(directory: Path, variant: str, stride: int, first: int = 1) -> None:
     in_child(lambda: prepare(template))
     warm_up(template, directory / "warm")
     try:
-        for number in count(first, stride):
-            if not kill_once(template, directory / str(number), number):
+        for number in count(1, stride):
+            if not kill_once(template, directory / str(number), number, until=until):
                 break
     except ForbiddenError as error:
         sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -25,6 +25,7 @@ from sordino_client.training.noise import FloatVector, Noise, noisy_on_grid
 from sordino_client.training.rules import Clip, clip
 from sordino_client.training.sampling import Indices, poisson_sample
 from sordino_client.training.steps import RoundResult, train_round
+from sordino_client.training.tally import Tally
 from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units
 from sordino_protocols.clipping import FLAT, ClippingRule, PerLayerClipping
 from sordino_protocols.models import ModelSpec
@@ -105,6 +106,7 @@ def changed_sum(
         rule: ClippingRule = FLAT,
         drawn: Draw = ALL_AS_THEY_ARE,
         lane_groups: int = 1,
+        tally: Tally | None = None,
     ) -> FloatVector:
         loose = clipped_sum(
             units,
@@ -115,6 +117,7 @@ def changed_sum(
             rule=rule,
             drawn=drawn,
             lane_groups=lane_groups,
+            tally=tally,
         )
         return after(loose, len(batch), bound)
 

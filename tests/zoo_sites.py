@@ -19,20 +19,22 @@ from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import FloatVector, Noise, SecureNoise, Words
 from sordino_client.training.steps import RoundResult, train_round
+from sordino_client.training.tally import Tally
 from sordino_client.training.units import Units
 from sordino_client.witness import Witness
 from sordino_protocols.messages import Admission, Reply, RoundPlan
 from sordino_protocols.models import ModelSpec
 from sordino_protocols.plan import TrainingPlan
 from sordino_protocols.privacy import Event, PoissonGaussian
+from sordino_protocols.wire import Opened
 
 
 class ReseededSite(Site):
     """A site that seeds its noise anew in every round."""
 
-    def _round(self, run: AdmittedRun, request: RoundPlan, digest: str) -> bytes:
+    def _round(self, run: AdmittedRun, request: RoundPlan, asked: Opened) -> bytes:
         self._engine = Engine(Forged(7), self._engine.performance)
-        return super()._round(run, request, digest)
+        return super()._round(run, request, asked)
 
 
 class CountingSite(Site):
@@ -51,12 +53,12 @@ class CheapSite(Site):
         run: AdmittedRun,
         step: str,
         event: Event,
-        request_digest: str,
+        asked: Opened,
         mechanism: Callable[[], Reply],
     ) -> bytes:
         if isinstance(event, PoissonGaussian):
             event = replace(event, noise_multiplier=2 * event.noise_multiplier)
-        return super()._release(run, step, event, request_digest, mechanism)
+        return super()._release(run, step, event, asked, mechanism)
 
 
 class ForgetfulOutbox(Outbox):
@@ -87,6 +89,7 @@ def site_divides_by_its_records() -> Iterator[None]:
         noise: Noise,
         performance: Performance,
         witness: Witness | None,
+        tally: Tally | None,
     ) -> RoundResult:
         del expected_batch_size
         return train_round(
@@ -98,6 +101,7 @@ def site_divides_by_its_records() -> Iterator[None]:
             noise=noise,
             performance=performance,
             witness=witness,
+            tally=tally,
         )
 
     with patch.object(mechanisms, "train_round", trained):

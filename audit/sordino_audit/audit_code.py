@@ -23,7 +23,7 @@ from sordino_audit.synthesis.result import SynthesisDesign
 from sordino_client.config import load_config
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 AUDIT = "audit.json"
 _HERE = "installation"

@@ -1,4 +1,4 @@
-"""Auditing runs on the server's disk, one or all that have no audit yet.
+"""Auditing runs where the server keeps them, one or all that have no audit yet.
 
 An audit of a run leaves `audit.json` beside it, the same document in the series of reports where
 one is kept, and the run quarantined where the promise was broken.
@@ -25,7 +25,8 @@ from sordino_protocols.certificate import read_certificate
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
 from sordino_protocols.rounds import RunState
 from sordino_server.quarantine import quarantine_run
-from sordino_server.runs import CERTIFICATE, RunDirectory, Runs, write_whole
+from sordino_server.runs import CERTIFICATE, RunDirectory, Runs
+from sordino_server.state_location import RUNS, open_database
 
 AUDIT = "audit.json"
 HEADS = "audit-heads.json"
@@ -80,6 +81,26 @@ def run_at(path: Path) -> RunDirectory:
         raise NotFoundError(f"{path}: not a run's directory; a run has a manifest.json") from None
 
 
+def open_runs(config: AuditConfig, directory: Path | None = None) -> Runs:
+    """The server's runs: of a directory, or where `audit.toml` says that they are.
+
+    Raises:
+        InputError: it does not say; or the file with the database's URL is wrong.
+        NotFoundError: there is no such directory or file.
+        UnreachableError: the database does not answer.
+    """
+    place = directory or config.runs
+    if place is None and config.state_url_file is not None:
+        return Runs(open_database(config.state_url_file).within(RUNS))
+    if place is None:
+        raise InputError(
+            "name the directory of runs, or set audit.runs or audit.state_url_file in audit.toml"
+        )
+    if not place.is_dir():
+        raise NotFoundError(f"{place}: no such directory of runs")
+    return Runs(place.absolute())
+
+
 def audit_one(run: RunDirectory, config: AuditConfig) -> Audited:
     """Audit a finished run, and file the document.
 
@@ -91,7 +112,7 @@ def audit_one(run: RunDirectory, config: AuditConfig) -> Audited:
         IntegrityError: a site's ledger contradicts itself, and the run cannot be audited; or the
             series of reports does not hold together.
     """
-    ledgers, notes = _remember(run, config.heads or run.path.parent / HEADS)
+    ledgers, notes = _remember(run, config.heads or _beside(run, HEADS, key="audit.heads"))
     try:
         document = audited(
             run, confidence=config.confidence, known=ledgers, weigh=_memory(run, config)
@@ -101,28 +122,45 @@ def audit_one(run: RunDirectory, config: AuditConfig) -> Audited:
             raise IntegrityError(ledgers[0].message) from None
         raise
     document, place = filed(document, config.series)
-    write_whole(run.path / AUDIT, to_json(document).encode())
+    run.save_content(AUDIT, to_json(document).encode())
     if document.verdict is Verdict.VIOLATION:
         quarantine_run(run, reason=document.sentence, audit_hash=document.hash)
     return Audited(document, place, tuple(ledgers), tuple(notes))
 
 
-def new_runs(runs: Path) -> list[RunDirectory]:
+def new_runs(runs: Runs) -> list[RunDirectory]:
     """Finished training runs that carried lanes and have no audit yet, oldest first."""
-    return [run for run in Runs(runs).all() if _is_new(run)]
+    return [run for run in runs.all() if _is_new(run)]
 
 
 def _memory(run: RunDirectory, config: AuditConfig) -> Weigh:
     """E-values are kept with the reports, or beside the runs where no reports are kept."""
-    path = run.path.parent / f"audit-{E_VALUES}"
     if config.series is not None:
         config.series.make()
         path = config.series.directory / E_VALUES
+    else:
+        path = _beside(run, f"audit-{E_VALUES}", key="audit.reports")
     return EValueStore(path).weigh(run.run_id)
 
 
+def _beside(run: RunDirectory, name: str, *, key: str) -> Path:
+    """A file of the auditor's own beside the runs.
+
+    Raises:
+        InputError: the runs lie in a database, which is not the auditor's to write to.
+    """
+    try:
+        return run.path.parent / name
+    except InputError:
+        raise InputError(
+            f"the server's runs lie in a database: set {key} in audit.toml, a place of your own"
+        ) from None
+
+
 def _is_new(run: RunDirectory) -> bool:
-    if (run.path / AUDIT).exists() or run.state() is not RunState.DONE:
+    if run.has(AUDIT) or run.state() is not RunState.DONE:
+        return False
+    if run.manifest().job.purpose == "price":  # asked what the job costs, and released nothing
         return False
     training = run.job().plan.training
     return training is not None and training.lanes > 0
@@ -130,8 +168,7 @@ def _is_new(run: RunDirectory) -> bool:
 
 def _remember(run: RunDirectory, path: Path) -> tuple[list[Finding], list[str]]:
     """Compare a run's signed ledger heads with those of all runs audited before."""
-    certificate = run.path / CERTIFICATE
-    if not certificate.exists():
+    if not run.has(CERTIFICATE):
         return [], ["the run has no certificate, so no ledger heads are remembered"]
-    shown = read_certificate(certificate.read_bytes())
+    shown = read_certificate(run.content(CERTIFICATE))
     return remember_heads(path, shown, created=run.manifest().created), []

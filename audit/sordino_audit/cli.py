@@ -20,7 +20,7 @@ from sordino_audit.report_output import (
 )
 from sordino_audit.schedule import Scheduler
 from sordino_audit.synthesis_cli import synthesis
-from sordino_protocols.errors import InputError, NotFoundError
+from sordino_protocols.errors import InputError
 from sordino_protocols.terminal import Output, note, show, show_object
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def show_report(
     found = shelf.find(report)
     if html is not None:
         write_page(current(found), html)
-    if output is Output.JSON:
+    if output.is_json:
         show_object(found.raw, output=output)
     elif found.document is None:
         show_object(found.old_facts(), output=output)
@@ -213,7 +213,7 @@ def _run_new(
         {"run": each.run, "verdict": each.verdict, "exit_code": int(each.exit_code)}
         for each in outcomes
     ]
-    if output is Output.JSON or rows:
+    if output.is_json or rows:
         show(rows, output=output)
     else:
         note("no new runs")
@@ -223,14 +223,9 @@ def _run_new(
 def _new_at_server(
     target: Path | None, settings: "AuditConfig"
 ) -> "tuple[Sequence[str], Callable[[str], Audited]]":
-    from sordino_audit.audit_runs import audit_one, new_runs
+    from sordino_audit.audit_runs import audit_one, new_runs, open_runs
 
-    directory = target or settings.runs
-    if directory is None:
-        raise InputError("name the directory of runs, or set audit.runs in audit.toml")
-    if not directory.is_dir():
-        raise NotFoundError(f"{directory}: no such directory of runs")
-    runs = {run.run_id: run for run in new_runs(directory.absolute())}
+    runs = {run.run_id: run for run in new_runs(open_runs(settings, target))}
     return list(runs), lambda name: audit_one(runs[name], settings)
 
 
@@ -252,6 +247,8 @@ def _audit_target(target: Path, site: Path | None, settings: "AuditConfig") -> "
         from sordino_client.config import load_config
 
         return audit_at_site(load_config(site), target.name, confidence=settings.confidence)
-    from sordino_audit.audit_runs import audit_one, run_at
+    from sordino_audit.audit_runs import audit_one, open_runs, run_at
 
-    return audit_one(run_at(target), settings)
+    is_id = settings.state_url_file is not None and not target.exists()
+    run = open_runs(settings).get(target.name) if is_id else run_at(target)
+    return audit_one(run, settings)

@@ -132,8 +132,6 @@ def infer(
 
 def _only_warnings() -> None:
     """Of sites and servers that run for the audit alone, whatever goes wrong; to stderr."""
-    import logging
-
     from sordino_protocols.logs import configure_logging
 
-    configure_logging(level=logging.WARNING)
+    configure_logging(level="warning")

@@ -26,7 +26,7 @@ from sordino_audit.e_values import (
 from sordino_audit.noise_process import NoiseProcess
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.files import STRICT
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 
 class NoiseState(BaseModel):

@@ -21,7 +21,7 @@ from sordino_protocols.errors import AuthenticationError, InputError, IntegrityE
 from sordino_protocols.files import STRICT
 from sordino_protocols.heads import SignedHead, verify_head
 from sordino_protocols.signing import TrustStore
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 _CHECK = "ledger"
 

@@ -17,11 +17,11 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="audit.toml; default: /etc/sordino/audit.toml if it exists.",
+        help="audit.toml; default: the one that `sordino paths` names, if it exists.",
         envvar="SORDINO_AUDIT",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or jsonl.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the page to this file.")]
 ReportsOption = Annotated[
     Path | None, typer.Option("--reports", help="The series of reports; default: audit.toml's.")
@@ -53,7 +53,7 @@ def write_page(document: "AuditDocument", path: Path | None) -> None:
 
 def tell_document(document: "AuditDocument", output: Output) -> None:
     """The whole document for a program; for a person, what it comes to."""
-    if output is Output.JSON:
+    if output.is_json:
         show_object(document.model_dump(mode="json"), output=output)
         return
     from sordino_audit.audit_words import bound_in_words  # noqa: PLC0415  # brings scipy

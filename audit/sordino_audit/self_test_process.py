@@ -6,6 +6,7 @@ here: it looks at the record itself.
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from sordino_client.self_test_record import (
     record_path,
     write_record,
 )
+from sordino_protocols.daemons import say_why
 from sordino_protocols.errors import ExitCode, SordinoError
-from sordino_protocols.logs import configure_logging
+from sordino_protocols.logs import configure_logging, log_strays, seconds_since
 
+_COMPONENT = "self-test"
 _USAGE = "usage: python -m sordino_audit.self_test_process site.toml ...\n"
 
 
@@ -35,10 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(_USAGE)
         return int(ExitCode.USAGE)
     configure_logging()
+    log_strays(_COMPONENT)
     try:
         is_passed = ensure_tested([load_config(Path(each)) for each in arguments])
     except SordinoError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say_why(error, _COMPONENT)
         return int(error.exit_code)
     return int(ExitCode.OK if is_passed else ExitCode.AUDIT_VIOLATION)
 
@@ -52,7 +56,8 @@ def ensure_tested(configs: Sequence[SiteConfig]) -> bool:
     Raises:
         InputError: a site's device is not there.
     """
-    log = structlog.get_logger(component="self-test")
+    log = structlog.get_logger(component=_COMPONENT)
+    started = time.monotonic()
     # One test for all sites that compute alike: it is the code that is tested, not the site.
     tested: dict[str, SiteConfig] = {}
     for config in configs:
@@ -67,7 +72,7 @@ def ensure_tested(configs: Sequence[SiteConfig]) -> bool:
     records = {config.site.name: read_record(record_path(config)) for config in configs}
     for site, record in records.items():
         if record is not None:
-            log.info("self_test", site=site, failed=record.failed, seconds=record.seconds)
+            log.info("self_test", site=site, failed=record.failed, dur_s=seconds_since(started))
     return all(record is not None and record.is_passed for record in records.values())
 
 

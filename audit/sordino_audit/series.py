@@ -18,7 +18,7 @@ from sordino_audit.audit_document import AuditDocument
 from sordino_audit.sealing import canonical_hash, read_document, read_raw, sealed, to_json
 from sordino_client.outbox import write_durably
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 E_VALUES = "e-values.json"
 

@@ -15,6 +15,8 @@ from sordino_protocols.site_pb2 import (
     DecideRequest,
     ListApprovalsReply,
     ListApprovalsRequest,
+    MetricsReply,
+    MetricsRequest,
     ShowApprovalReply,
     ShowApprovalRequest,
 )
@@ -43,6 +45,11 @@ class AdminClient:
             f"{_SERVICE}/ShowApproval",
             request_serializer=ShowApprovalRequest.SerializeToString,
             response_deserializer=ShowApprovalReply.FromString,
+        )
+        self._metrics: grpc.UnaryUnaryMultiCallable[MetricsRequest, MetricsReply] = unary(
+            f"{_SERVICE}/Metrics",
+            request_serializer=MetricsRequest.SerializeToString,
+            response_deserializer=MetricsReply.FromString,
         )
         self._decide: grpc.UnaryUnaryMultiCallable[DecideRequest, DecideReply] = unary(
             f"{_SERVICE}/Decide",
@@ -81,6 +88,14 @@ class AdminClient:
         if not isinstance(shown, dict):
             raise PeerError("the vault answered something that is no JSON object")
         return shown
+
+    def metrics(self) -> str:
+        """All metrics in Prometheus' text format, those too that depend on records.
+
+        Raises:
+            UnreachableError: no vault answers.
+        """
+        return self._ask(self._metrics, MetricsRequest()).text
 
     def decide(self, approval: Approval, *, reason: str) -> DecideReply:
         """Hand in a decision.

@@ -25,6 +25,8 @@ from sordino_protocols.site_pb2 import (
     DecideRequest,
     ListApprovalsReply,
     ListApprovalsRequest,
+    MetricsReply,
+    MetricsRequest,
     ShowApprovalReply,
     ShowApprovalRequest,
 )
@@ -46,9 +48,17 @@ STATUS_OF: Mapping[type[SordinoError], grpc.StatusCode] = MappingProxyType(
 class AdminService(AdminServicer):
     """`sordino.site.v1.Admin`."""
 
-    def __init__(self, desk: ApprovalDesk, *, site: str) -> None:
+    def __init__(self, desk: ApprovalDesk, *, site: str, local_metrics: Callable[[], str]) -> None:
+        """Serve people at the site.
+
+        Args:
+            desk: what waits for them.
+            site: its name.
+            local_metrics: all metrics, those too that depend on records.
+        """
         self._desk = desk
         self._site = site
+        self._local_metrics = local_metrics
 
     def ListApprovals(  # noqa: N802
         self, request: ListApprovalsRequest, context: grpc.ServicerContext
@@ -67,6 +77,10 @@ class AdminService(AdminServicer):
     def Decide(self, request: DecideRequest, context: grpc.ServicerContext) -> DecideReply:  # noqa: N802
         """A person's yes or no."""
         return _explained(context, lambda: self._decide(request))
+
+    def Metrics(self, _: MetricsRequest, context: grpc.ServicerContext) -> MetricsReply:  # noqa: N802
+        """Metrics of every release class: here, and nowhere else, those that depend on records."""
+        return MetricsReply(text=_explained(context, self._local_metrics))
 
     def _decide(self, request: DecideRequest) -> DecideReply:
         standing = self._desk.decide(self._approval(request), reason=request.reason)

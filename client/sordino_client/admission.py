@@ -6,6 +6,7 @@ audit log.
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ import structlog
 
 from sordino_client.admitted import AdmittedRun, AdmittedRuns
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.consent import consent_of
 from sordino_client.judging import Judge, Judgement, Rules
 from sordino_client.ledger import Ledger
@@ -23,7 +23,9 @@ from sordino_client.quotes import make_quote
 from sordino_client.refusals import RefusedError
 from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.job import Job, SignedJob
+from sordino_protocols.logs import seconds_since
 from sordino_protocols.messages import Quote, Refusal
 from sordino_protocols.privacy import Guarantee
 from sordino_protocols.schema import Schema
@@ -87,6 +89,7 @@ class Admissions:
         Raises:
             SordinoError: it is not let in.
         """
+        started = time.monotonic()
         judged = self._judge.judge(signed, rules, now=self._now())
         self._check_signed_for(run_id, signed, judged.job)
         try:
@@ -97,7 +100,11 @@ class Admissions:
         self._hold(run, judged)
         self._record(judged, "admitted", run_id, signed.submitter, judged.decision.rule)
         self._log.info(
-            "admitted", run_id=run_id, job_digest=run.job_digest, rule=judged.decision.rule
+            "admitted",
+            run_id=run_id,
+            job_digest=run.job_digest,
+            rule=judged.decision.rule,
+            dur_s=seconds_since(started),
         )
         return run
 

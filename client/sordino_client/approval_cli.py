@@ -10,7 +10,7 @@ import typer
 
 from sordino_client.cli import DEFAULT_CONFIG, ConfigOption, OutputOption
 from sordino_protocols.errors import IntegrityError, PeerError
-from sordino_protocols.terminal import Output, note, show, show_object
+from sordino_protocols.terminal import Output, confirm, note, show, show_object
 
 if TYPE_CHECKING:
     from sordino_protocols.approval import ApprovalDecision, ApprovalSubject
@@ -40,7 +40,7 @@ def list_approvals(
 
     with AdminClient(load_config(config).admin_socket) as client:
         found = client.listed(everything=everything)
-    if output is Output.JSON:
+    if output.is_json:
         show(found, output=output)
         return
     lines = [{**each, "said_yes": _said(each)} for each in found]
@@ -62,7 +62,7 @@ def show_approval(
 
     with AdminClient(load_config(config).admin_socket) as client:
         shown = client.shown(run_id)
-    if output is Output.JSON:
+    if output.is_json:
         show_object(shown, output=output)
     else:
         sys.stdout.write(approval_text(shown))
@@ -118,7 +118,7 @@ def _decide(
         subject = _subject(site.site.name, run_id, shown)
         if not yes:
             sys.stderr.write(approval_text(shown))
-            typer.confirm(f"{decision} {run_id} as {name}?", abort=True, err=True)
+            confirm(f"{decision} {run_id} as {name}?", yes=False)
         # The time is that of the signature, not of the looking.
         approval = sign_approval(subject, decision, signer, at=dt.datetime.now(dt.UTC))
         reply = client.decide(approval, reason=reason)

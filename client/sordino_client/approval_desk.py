@@ -13,12 +13,12 @@ import structlog
 from sordino_client.admitted import AdmittedRun, AdmittedRuns
 from sordino_client.approval_words import leaving_words, work_words
 from sordino_client.approvals import ApprovalRequest, Approvals, Standing
-from sordino_client.audit_log import AuditLog
 from sordino_client.judging import Rules
 from sordino_client.ledger import Ledger
 from sordino_client.mechanisms import SiteDataset
 from sordino_protocols.accounting import epsilon_by_pld, epsilon_by_rdp
 from sordino_protocols.approval import Approval, spell_time
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import Job
 

@@ -8,6 +8,7 @@ Lineages that ever shared a data set count together for ever: an admin who gives
 lineage, or its first one, gives nothing back that was spent under the old name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sordino_client.chain import RECOVER, Entry
@@ -33,6 +34,21 @@ class Balance:
     spent: float
     held: float
     left: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What a run that is not settled costs, in epsilon at its delta, by Rényi curves.
+
+    Attributes:
+        run_id: the run.
+        spent: what it was charged for.
+        planned: what it may be charged for in all.
+    """
+
+    run_id: str
+    spent: float
+    planned: float
 
 
 @dataclass(slots=True)
@@ -69,7 +85,7 @@ class Run:
 
 @dataclass(slots=True)
 class _Account:
-    """Running totals of one lineage, and of those that it is linked with.
+    """What one lineage, and those that it is linked with, have spent, and who may spend more.
 
     `spent` is only ever added to, so that not even rounding lets it shrink.
     """
@@ -78,8 +94,6 @@ class _Account:
     datasets: set[str] = field(default_factory=set)
     open_runs: set[str] = field(default_factory=set)
     spent: RenyiCurve = NO_COST
-    settled: RenyiCurve = NO_COST
-    held: RenyiCurve = NO_COST
 
 
 class Books:
@@ -124,7 +138,12 @@ class Books:
     def counted(self, lineage: str) -> RenyiCurve:
         """The same, with what running jobs may still reserve."""
         account = self._accounts.get(lineage)
-        return NO_COST if account is None else account.settled + account.held
+        if account is None:
+            return NO_COST
+        # On top of `spent`, and not beside it: sums in another order would differ from it by a
+        # rounding, and what no run holds would show as a trace that is held.
+        open_runs = [self.runs[each] for each in sorted(account.open_runs)]
+        return total([account.spent, *(self._unspent(run) for run in open_runs)])
 
     def balance(self, lineage: str, budget: Guarantee, *, planned: RenyiCurve = NO_COST) -> Balance:
         """What is spent, held and left of a lineage's budget, were `planned` held besides."""
@@ -137,6 +156,19 @@ class Books:
             held=max(counted - spent, 0.0),
             left=max(budget.epsilon - counted, 0.0),
         )
+
+    def costs(self, deltas: Mapping[str, float]) -> list[RunCost]:
+        """What each of these runs that is not settled costs, each at its own delta."""
+        open_runs = [(each, run) for each, run in self.runs.items() if not run.is_settled]
+        return [
+            RunCost(
+                run_id,
+                spent=run.spent.epsilon(deltas[run_id]),
+                planned=self.curve(run.held).epsilon(deltas[run_id]),
+            )
+            for run_id, run in open_runs
+            if run_id in deltas
+        ]
 
     def charged(self, lineage: str) -> tuple[Event, ...]:
         """Every event that was charged to a lineage and those linked with it, in order of runs."""
@@ -186,7 +218,6 @@ class Books:
         account = self._accounts[run.lineage]
         self.runs[run_id] = run
         account.open_runs.add(run_id)
-        account.held += self.curve(run.held)
 
     def _reserve(self, run: Run, entry: Entry) -> None:
         event = entry.event
@@ -195,18 +226,11 @@ class Books:
 
     def _charge(self, run: Run, cost: RenyiCurve) -> None:
         run.spent += cost
-        account = self._accounts[run.lineage]
-        account.spent += cost
-        if run.is_settled:
-            account.settled += cost
+        self._accounts[run.lineage].spent += cost
 
     def _settle(self, run_id: str, run: Run) -> None:
         run.is_settled = True
-        account = self._accounts[run.lineage]
-        account.open_runs.discard(run_id)
-        account.settled += run.spent
-        # Anew from those that are left: taking away would leave a rest of rounding.
-        account.held = total([self.curve(self.runs[each].held) for each in account.open_runs])
+        self._accounts[run.lineage].open_runs.discard(run_id)
 
     def _halt(self, entry: Entry) -> None:
         self.halted = entry.text("reason")
@@ -230,8 +254,12 @@ class Books:
             raise IntegrityError(f"ledger: a recovery knows another plan of run {run_id!r}")
         if not run.is_settled:
             self._settle(run_id, run)
-        self._charge(run, _difference(self.curve(run.held), run.spent))
+        self._charge(run, self._unspent(run))
         run.is_recovered = True
+
+    def _unspent(self, run: Run) -> RenyiCurve:
+        """What a run may still be charged for, or might have been."""
+        return _difference(self.curve(run.held), run.spent)
 
 
 def _held(entry: Entry) -> Run:
@@ -250,8 +278,6 @@ def _merge(source: _Account, target: _Account) -> None:
     target.datasets |= source.datasets
     target.open_runs |= source.open_runs
     target.spent += source.spent
-    target.settled += source.settled
-    target.held += source.held
 
 
 def _difference(planned: RenyiCurve, spent: RenyiCurve) -> RenyiCurve:

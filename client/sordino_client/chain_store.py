@@ -7,7 +7,7 @@ handed over. Both were asked for durability and are checked for it when they are
 
 import fcntl
 import os
-import stat
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +18,27 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from sordino_protocols.errors import InputError, IntegrityError, NotFoundError, UnreachableError
-from sordino_protocols.files import read_text
+from sordino_protocols.databases import (
+    CONNECT_SECONDS,
+    ask,
+    postgres_engine,
+    require_durability,
+    show_url,
+)
+from sordino_protocols.errors import IntegrityError, NotFoundError, UnreachableError
+from sordino_protocols.migrations import Migrations
+from sordino_protocols.sqlite_copies import back_up
 
 Location = Path | sa.URL
 """A SQLite file, or a database: `postgresql+psycopg://...`; Unix sockets work without a network."""
 
-_BUSY_SECONDS = 10
-_EXAMPLE = "postgresql:///ledger?host=/run/postgresql"
 _BATCH = 1000
 _LOCK_KEY = "hashtextextended('sordino ledger ' || current_schema(), 0)"
-# What PostgreSQL may be told to wait for at a commit and still have it on disk.
-_DURABLE_COMMITS = ("on", "remote_apply")
+# SQLite's result codes have details in their higher bits.
+_PRIMARY_CODE = 0xFF
+_DISK_TROUBLES = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN}
+)
 _METADATA = sa.MetaData()
 _ENTRIES = sa.Table(
     "entries",
@@ -38,6 +47,15 @@ _ENTRIES = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("hash", sa.String(64), nullable=False),
 )
+
+
+MIGRATIONS = Migrations(
+    scripts=Path(__file__).parent / "migrations",
+    tables=_METADATA,
+    baseline="0001",
+    head="0001",
+)
+"""What the ledger's table went through."""
 
 
 class NotALedgerError(IntegrityError):
@@ -109,36 +127,14 @@ def read_rows(location: Location) -> Iterator[Row]:
         UnreachableError: the database does not answer.
         InputError: the URL is not PostgreSQL's.
     """
-    if isinstance(location, Path) and not location.is_file():
-        raise NotFoundError(f"{location}: no such ledger; has the vault run yet?")
-    engine = (
-        _sqlite_engine(location, "ro") if isinstance(location, Path) else _postgres_engine(location)
-    )
-    try:
-        with _reading(location), engine.connect() as connection:
-            yield from _select(connection)
-    finally:
-        engine.dispose()
+    with _engine_to_read(location) as engine, engine.connect() as connection:
+        yield from _select(connection)
 
 
-def read_ledger_url(path: Path) -> sa.URL:
-    """Read the URL of a PostgreSQL database from a file that only its owner may read.
-
-    Raises:
-        NotFoundError: there is no such file.
-        InputError: others may read it, or it holds no such URL. Never names what is in it.
-    """
-    text = read_text(path).strip()
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(
-            f"{path}: others may read this file, which may hold a password; fix: chmod 600 {path}"
-        )
-    try:
-        url = sa.make_url(text)
-    except sa.exc.ArgumentError:
-        raise InputError(f"{path}: expected one line, a URL such as {_EXAMPLE}") from None
-    _postgres_engine(url).dispose()
-    return url
+def is_at_head(location: Location) -> bool:
+    """Whether a store's tables are those of this version; raises as `read_rows` does."""
+    with _engine_to_read(location) as engine, engine.connect() as connection:
+        return MIGRATIONS.is_at_head(connection)
 
 
 def set_aside(path: Path, *, stamp: str) -> Path:
@@ -157,7 +153,7 @@ def describe(location: Location) -> str:
     """The place in words that may be shown: without a password."""
     if isinstance(location, Path):
         return str(location)
-    return location.render_as_string(hide_password=True)
+    return show_url(location)
 
 
 class SqliteStore:
@@ -171,10 +167,14 @@ class SqliteStore:
 
     def rows(self) -> Iterator[Row]:
         """Every row in the order of its number."""
-        with _reading(self._path):
-            _METADATA.create_all(self._engine)
-            with self._engine.connect() as connection:
-                yield from _select(connection)
+        with _reading(self._path), self._engine.connect() as connection:
+            MIGRATIONS.bring_to_head(
+                connection,
+                place=describe(self._path),
+                back_up=lambda revision: back_up(self._path, revision=revision),
+            )
+            connection.commit()
+            yield from _select(connection)
 
     def append(self, row: Row) -> float:
         """Put a row on disk."""
@@ -199,7 +199,7 @@ class PostgresStore:
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
-        self._engine = _postgres_engine(url)
+        self._engine = postgres_engine(url)
         self._connection: sa.Connection | None = None
         self.reopen()
 
@@ -246,26 +246,12 @@ class PostgresStore:
         self._connection = None
 
     def _take(self, connection: sa.Connection) -> None:
-        if not _ask(connection, f"SELECT pg_try_advisory_lock({_LOCK_KEY})"):
+        if not ask(connection, f"SELECT pg_try_advisory_lock({_LOCK_KEY})"):
             raise _already_open(self._url)
-        if _ask(connection, "SHOW synchronous_commit") not in _DURABLE_COMMITS:
-            connection.execute(sa.text("SET synchronous_commit = on"))
-        for setting, allowed in (
-            ("synchronous_commit", _DURABLE_COMMITS),
-            ("fsync", ("on",)),
-            ("full_page_writes", ("on",)),
-        ):
-            if (value := _ask(connection, f"SHOW {setting}")) not in allowed:
-                raise IntegrityError(
-                    f"{describe(self._url)}: this PostgreSQL has {setting} = {value}, with which a"
-                    " crash forgets what was spent; set it to on"
-                )
-        _METADATA.create_all(connection)
+        require_durability(connection, self._url)
+        # What was there is in the database's own backups: `pg_dump`, or an archive of its log.
+        MIGRATIONS.bring_to_head(connection, place=describe(self._url))
         connection.commit()
-
-
-def _ask(connection: sa.Connection, query: str) -> object:
-    return connection.execute(sa.text(query)).scalar()
 
 
 def _select(connection: sa.Connection) -> Iterator[Row]:
@@ -284,6 +270,20 @@ def _insert(connection: sa.Connection, row: Row) -> float:
 
 
 @contextmanager
+def _engine_to_read(location: Location) -> Iterator[sa.Engine]:
+    if isinstance(location, Path) and not location.is_file():
+        raise NotFoundError(f"{location}: no such ledger; has the vault run yet?")
+    engine = (
+        _sqlite_engine(location, "ro") if isinstance(location, Path) else postgres_engine(location)
+    )
+    try:
+        with _reading(location):
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def _reading(location: Location) -> Iterator[None]:
     """Turn what a database says while it is read into what a person can act on."""
     try:
@@ -291,6 +291,10 @@ def _reading(location: Location) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         if isinstance(location, sa.URL) and isinstance(error, sa.exc.OperationalError):
             raise UnreachableError(f"{describe(location)}: the ledger does not answer") from None
+        if _is_disk_in_trouble(error):
+            raise UnreachableError(
+                f"{describe(location)}: the disk of the ledger is full or broken ({error.orig})"
+            ) from None
         raise NotALedgerError(f"{describe(location)}: no ledger that can be read") from None
 
 
@@ -301,9 +305,17 @@ def _writing(location: Location) -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise IntegrityError(f"{describe(location)}: somebody else wrote the next entry") from None
     except sa.exc.DBAPIError as error:
+        # Of SQLite's the text names a trouble of the disk; others quote what they were given.
+        text = error.orig if _is_disk_in_trouble(error) else type(error.orig).__name__
         raise UnreachableError(
-            f"{describe(location)}: the ledger did not take an entry ({type(error.orig).__name__})"
+            f"{describe(location)}: the ledger did not take an entry ({text})"
         ) from None
+
+
+def _is_disk_in_trouble(error: sa.exc.DBAPIError) -> bool:
+    """Whether SQLite met a disk that is full, broken or busy, and not a file that is no ledger."""
+    code = error.orig.sqlite_errorcode if isinstance(error.orig, sqlite3.Error) else None
+    return code is not None and code & _PRIMARY_CODE in _DISK_TROUBLES
 
 
 def _lock(path: Path) -> BinaryIO:
@@ -344,16 +356,5 @@ def _sqlite_engine(path: Path, mode: str) -> sa.Engine:
         sa.URL.create(
             "sqlite", database=f"file:{quote(str(path))}", query={"mode": mode, "uri": "true"}
         ),
-        connect_args={"timeout": float(_BUSY_SECONDS)},
-    )
-
-
-def _postgres_engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() != "postgresql":
-        raise InputError(
-            f"{describe(url)}: a ledger lies in a SQLite file or in PostgreSQL; the URL must begin"
-            " with postgresql://"
-        )
-    return sa.create_engine(
-        url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": _BUSY_SECONDS}
+        connect_args={"timeout": float(CONNECT_SECONDS)},
     )

@@ -1,17 +1,20 @@
 """`site.toml`: where a site keeps what, and which server it joins.
 
-Paths are relative to the file. The vault reads `[site]` and `[training]` and never `[link]`'s keys;
-the link reads `[link]` and never the site's directories. This module is imported before the vault
-leaves the network, so it imports nothing that starts a thread, such as numpy.
+Paths are relative to the file, whichever layer says them. The vault reads `[site]` and `[training]`
+and never `[link]`'s keys; the link reads `[link]` and never the site's directories. This module is
+imported before the vault leaves the network, so it imports nothing that starts a thread, such as
+numpy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
+from sordino_protocols.configuration import Layered, read_layers
+from sordino_protocols.files import STRICT, with_absolute_paths
 from sordino_protocols.signing import NAME_PATTERN
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -40,6 +43,8 @@ class SiteSection(BaseModel):
         peers: directory of the other sites' X25519 public keys, as their admins handed them over;
             absent: `peers` beside `site.toml`.
         cut_network: leave the network when the kernel allows it.
+        keep_releases_days: how long the releases of a settled run are kept, to be re-sent to a
+            server that was put back to an earlier day.
     """
 
     model_config = STRICT
@@ -58,6 +63,7 @@ class SiteSection(BaseModel):
     mask_key: Path | None = None
     peers: Path | None = None
     cut_network: bool = True
+    keep_releases_days: Annotated[float, Field(ge=1, le=36_500)] = 30.0
 
 
 class LinkSection(BaseModel):
@@ -67,6 +73,8 @@ class LinkSection(BaseModel):
         server: `host:port` of the server's public listener.
         ca_certificate: the one certificate authority to trust.
         node_key: this site's node key, EC P-384 in OpenSSH format.
+        certificate: this site's TLS certificate, for a server that asks for one; absent: none.
+        private_key: its key.
         metrics: `host:port` for Prometheus; absent, none are served.
     """
 
@@ -75,7 +83,15 @@ class LinkSection(BaseModel):
     server: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")]
     ca_certificate: Path
     node_key: Path
+    certificate: Path | None = None
+    private_key: Path | None = None
     metrics: Annotated[str, Field(pattern=r"^\S+:[0-9]{1,5}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key: expected both, or neither")
+        return self
 
 
 class TrainingSection(BaseModel):
@@ -92,6 +108,18 @@ class TrainingSection(BaseModel):
     compile: bool = False
 
 
+class LogSection(BaseModel):
+    """`[log]`: how much both processes say.
+
+    Attributes:
+        level: the least important events that are logged.
+    """
+
+    model_config = STRICT
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class SiteFile(BaseModel):
     """The whole file."""
 
@@ -100,16 +128,19 @@ class SiteFile(BaseModel):
     site: SiteSection
     link: LinkSection
     training: TrainingSection = TrainingSection()
+    log: LogSection = LogSection()
 
 
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
     """A site's configuration with absolute paths."""
 
+    path: Path
     directory: Path
     site: SiteSection
     link: LinkSection
     training: TrainingSection
+    log: LogSection
 
     @property
     def ledger_path(self) -> Path:
@@ -142,18 +173,34 @@ class SiteConfig:
         return self.site.state / "audit.log"
 
 
-def load_config(path: Path) -> SiteConfig:
-    """Read `site.toml`.
+def read_site(path: Path, environ: Mapping[str, str] | None = None) -> Layered[SiteFile]:
+    """Read `site.toml` with its drop-ins, `site.d`, and what the environment says.
+
+    Args:
+        path: the file.
+        environ: the environment; None means this process's.
 
     Raises:
         NotFoundError: no such file.
-        InputError: names file, key and what was expected.
+        InputError: names file (or variable), key and what was expected.
     """
-    file = read_toml(path, SiteFile)
+    return read_layers(path, SiteFile, role="site", environ=environ)
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> SiteConfig:
+    """A site's configuration, in all its layers; see `read_site`.
+
+    Raises:
+        NotFoundError: no such file.
+        InputError: names file (or variable), key and what was expected.
+    """
+    file = read_site(path, environ).value
     directory = path.absolute().parent
     return SiteConfig(
+        path=path.absolute(),
         directory=directory,
         site=with_absolute_paths(file.site, directory),
         link=with_absolute_paths(file.link, directory),
         training=file.training,
+        log=file.log,
     )

@@ -6,17 +6,27 @@ whose entry is missing proves that entries are. What must stay true: no order of
 release without its entry, so what is found here was never an accident of ours.
 
 If the whole directory was put back, nothing here can show it. Then the server can, which remembers
-the newest head that it was shown (`Ledger.contains`).
+the newest head that it was shown (`Ledger.contains`); and this site keeps the server's own audit
+log from being rewritten, by noting its head.
 """
 
 import datetime as dt
 from collections.abc import Callable
+
+import structlog
 
 from sordino_client.books import Books, Run
 from sordino_client.chain_store import Location
 from sordino_client.ledger import Ledger
 from sordino_client.outbox import Outbox
 from sordino_client.run_steps import TABLES, UNMASKED
+from sordino_protocols.audit_heads import note_head
+from sordino_protocols.audit_log import AuditLog
+from sordino_protocols.heads import SignedHead, verify_head
+from sordino_protocols.messages import Recall
+from sordino_protocols.signing import Signer, TrustStore
+
+_log = structlog.get_logger(component="vault")
 
 ADMISSION = "admission"
 """The step whose answer says that a run is held for."""
@@ -49,6 +59,44 @@ def open_ledger(
         ledger.close()
         raise
     return ledger
+
+
+def halt_if_behind(ledger: Ledger, remembered: SignedHead, signer: Signer) -> str | None:
+    """Halt a ledger that does not go on from a head that the server remembers of it.
+
+    Args:
+        ledger: this site's.
+        remembered: as the server shows it.
+        signer: of this site.
+
+    Returns:
+        why it was halted by this very call; None if it was not.
+
+    Raises:
+        AuthenticationError: this site never signed the head; it halts nothing.
+    """
+    verify_head(
+        remembered, site=signer.name, trust=TrustStore({signer.name: signer.key.public_key()})
+    )
+    if ledger.contains(remembered):
+        return None
+    was_halted = ledger.halted is not None
+    reason = f"the server remembers entry {remembered.length}, and it is not here"
+    ledger.halt(reason, remembered=remembered)
+    return None if was_halted else reason
+
+
+def note_server_log(log: AuditLog, request: Recall, *, server: str) -> None:
+    """Keep the head of the server's audit log in this site's own.
+
+    Raises:
+        IntegrityError: this site's log was changed.
+        UnreachableError: it cannot be written.
+    """
+    head = (request.audit_length, request.audit_head)
+    if not note_head(log, peer=server, head=head, is_fresh=True):
+        # The site's own promise does not rest on it: people must hear of it, and work goes on.
+        _log.error("server_rewrote_its_audit_log", server=server, entries=request.audit_length)
 
 
 def missing_entries(books: Books, outbox: Outbox) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 
 from sordino_client.admitted import AdmittedRun
-from sordino_client.audit_log import AuditLog
 from sordino_client.ledger import Balance, Ledger
 from sordino_client.policy import Policy
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.bits import pack_bits
 from sordino_protocols.feature_statistics import measured_features
 from sordino_protocols.heads import SignedHead

@@ -8,7 +8,6 @@ and no answer of the server can end this process.
 
 import math
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,6 @@ from typing import TypeVar
 
 import httpx
 import structlog
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode
@@ -50,14 +46,20 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from sordino_client.link_tls import LinkTls, certificate_problem, describe_failure, read_node_key
+from sordino_client.server_answers import ServerAnswers
 from sordino_protocols import flower
-from sordino_protocols.errors import AuthenticationError, InputError, PeerError, UnreachableError
+from sordino_protocols.errors import AuthenticationError, PeerError, UnreachableError
 
-HEARTBEAT_SECONDS = 15.0
-"""What we promise the server. It calls a site offline after twice that without a sign of life."""
+HEARTBEAT_SECONDS = 10.0
+"""What we promise the server: the least that Flower takes.
+
+It calls a site offline after twice that without a sign of life, and so long turns away a new link
+with the key of one that was killed.
+"""
 
 _HEARTBEATS_PER_PROMISE = 3
-_ACTIVATION_SECONDS = 90.0  # an old link's promise lasts 30 s, Flower's own SuperNode's 60 s
+_ACTIVATION_SECONDS = 90.0  # an old link's promise lasts 20 s, Flower's own SuperNode's 60 s
 _REQUEST_SECONDS = 120.0
 _RETRY_FIRST_SECONDS = 0.05
 _RETRY_LAST_SECONDS = 5.0
@@ -81,11 +83,15 @@ class FleetSettings:
         ca_certificate: the certificate authority that signed the server's certificate, PEM; no
             other authority is trusted.
         node_key: this site's key, EC P-384 in OpenSSH format, unencrypted.
+        certificate: this site's TLS certificate, PEM; None where the server asks for none.
+        private_key: its key.
     """
 
     server_address: str
     ca_certificate: Path
     node_key: Path
+    certificate: Path | None = None
+    private_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,26 +226,34 @@ class Fleet:
 
 
 @contextmanager
-def join(settings: FleetSettings, stop: threading.Event) -> Iterator[Fleet]:
+def join(
+    settings: FleetSettings, stop: threading.Event, *, answers: ServerAnswers | None = None
+) -> Iterator[Fleet]:
     """Activate this site's node, keep its heartbeat, and sign it off at the end.
 
     Waits for a server that is away, until `stop` is set. A link that was killed leaves a promise
-    behind (30 s) during which the server turns a second one away: that too is waited out.
+    behind (20 s) during which the server turns a second one away: that too is waited out.
+
+    Args:
+        settings: how to reach the server.
+        stop: set to give up.
+        answers: told of every answer of the server; None where nobody wants to know.
 
     Raises:
         InputError: the key or the certificate cannot be used.
         AuthenticationError: the server turned this key away for 90 s.
         UnreachableError: asked to stop before the server answered.
     """
-    key = _read_key(settings.node_key)
+    key = read_node_key(settings.node_key)
+    tls = LinkTls(settings.ca_certificate, settings.certificate, settings.private_key)
     client = FleetHttpClient(
         f"https://{settings.server_address}",
-        interceptors=[NodeAuthHttpInterceptor(key, key.public_key())],
-        verify=_trust(settings.ca_certificate),
+        interceptors=[NodeAuthHttpInterceptor(key, key.public_key()), answers or ServerAnswers()],
+        verify=tls.context,
         timeout=_REQUEST_SECONDS,
     )
     with client:
-        requests = _Requests(client, stop)
+        requests = _Requests(client, stop, tls)
         node = Node(node_id=_activate(requests, public_key_to_bytes(key.public_key())))
         _log.info("joined", server=settings.server_address)
         heartbeat = _Heartbeat(client, node)
@@ -254,9 +268,10 @@ def join(settings: FleetSettings, stop: threading.Event) -> Iterator[Fleet]:
 class _Requests:
     """Sends a request until it is answered, refused, too late, or we are asked to stop."""
 
-    def __init__(self, client: FleetHttpClient, stop: threading.Event) -> None:
+    def __init__(self, client: FleetHttpClient, stop: threading.Event, tls: LinkTls) -> None:
         self.client = client
         self.stop = stop
+        self._tls = tls
 
     def send(
         self,
@@ -274,17 +289,23 @@ class _Requests:
             UnreachableError: no answer until `until` (Unix time), or asked to stop.
         """
         for delay in _delays():
+            self._tls.renew()
             try:
                 return method(request)
             except httpx.HTTPStatusError as error:
                 _raise_for(error.response.status_code)
                 reason = f"status {error.response.status_code}"
             except httpx.TransportError as error:
-                _raise_for_certificate(error)
-                reason = type(error).__name__
+                self._raise_for_certificate(error)
+                reason = describe_failure(error)
             _log.warning("server_unreachable", reason=reason, retry_seconds=round(delay, 2))
             self.wait(delay, until=until)
         raise AssertionError("delays never end")
+
+    def _raise_for_certificate(self, error: httpx.TransportError) -> None:
+        problem = certificate_problem(error) or self._tls.own_problem()
+        if problem is not None:
+            raise AuthenticationError(problem) from error
 
     def wait(self, seconds: float, *, until: float) -> None:
         """Wait, unless that is too late or we are asked to stop: then raise UnreachableError."""
@@ -362,39 +383,9 @@ def _raise_for(status: int) -> None:
         raise PeerError(f"the server refused the request with status {status}")
 
 
-def _raise_for_certificate(error: httpx.TransportError) -> None:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise AuthenticationError(
-                f"the server's certificate is not trusted: {cause.verify_message}"
-            ) from error
-        cause = cause.__cause__ or cause.__context__
-
-
 def _delays() -> Iterator[float]:
     """Back-off without end: doubling from 50 ms to 5 s, each up to half as long again."""
     delay = _RETRY_FIRST_SECONDS
     while True:
         yield delay * (1 + random.random() / 2)  # noqa: S311 - spreads retries, guards nothing
         delay = min(2 * delay, _RETRY_LAST_SECONDS)
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_ssh_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise InputError(f"{path}: not a readable, unencrypted OpenSSH key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise InputError(f"{path}: a node key must be on the curve P-384 (ecdsa-sha2-nistp384)")
-    return key
-
-
-def _trust(ca_certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cafile=ca_certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(f"{ca_certificate}: not a readable PEM certificate") from error
-    return context

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from sordino_client.books import Balance, Books, Run
+from sordino_client.books import Balance, Books, Run, RunCost
 from sordino_client.chain import Chain, read_entries
 from sordino_client.chain_store import Location, open_store
 from sordino_client.ledger_errors import BudgetExhaustedError, LedgerError
@@ -303,6 +303,11 @@ class Ledger:
         with self._lock:
             run = self._books.runs.get(run_id)
             return None if run is None else run.committed.get(step)
+
+    def costs(self, deltas: Mapping[str, float]) -> list[RunCost]:
+        """What each of these runs that is not settled was charged for and may be; by run, delta."""
+        with self._lock:
+            return self._books.costs(deltas)
 
     def fits(self, lineage: str, event: Event, budget: Guarantee) -> bool:
         """Whether a hold for `event` would be granted now."""

@@ -17,7 +17,7 @@ import typer
 
 from sordino_client.cli import DEFAULT_CONFIG, ConfigOption, OutputOption
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
-from sordino_protocols.terminal import Output, note, show, show_object
+from sordino_protocols.terminal import Output, confirm, note, show, show_json, show_object
 
 if TYPE_CHECKING:
     from sordino_client.books import Books
@@ -54,7 +54,7 @@ def budget_show(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Ou
         for lineage, rule in budgets.items()
     ]
     show(rows, output=output)
-    if output is Output.TABLE:
+    if not output.is_json:
         note(_NOT_SOUND)
         if books.halted is not None:
             note(f"the ledger is halted: {books.halted}")
@@ -115,8 +115,8 @@ def ledger_show(config: ConfigOption = DEFAULT_CONFIG, output: OutputOption = Ou
     from sordino_client.config import load_config
 
     rows = list(_history(load_config(config)))
-    if output is Output.JSON:
-        sys.stdout.write(json.dumps([{**facts, **row} for facts, row in rows], indent=2) + "\n")
+    if output.is_json:
+        show_json([{**facts, **row} for facts, row in rows], output=output)
         return
     show([row for _, row in rows], output=output)
 
@@ -145,8 +145,8 @@ def ledger_recover(
     recoverer = Recoverer(ledger_location(site), _memory(site), now=_now)
     try:
         _explain(recoverer.plan)
-        if not yes and recoverer.plan.problems:
-            typer.confirm("Charge this, and go on?", abort=True, err=True)
+        if recoverer.plan.problems:
+            confirm("Charge this, and go on?", yes=yes)
         entry = recoverer.recover(reason, uncharged=tuple(uncharged or ()))
         charged = [charge.run_id for charge in recoverer.plan.charges]
     finally:
@@ -332,7 +332,7 @@ def _explain(plan: "Plan") -> None:
 
 
 def _record(site: "SiteConfig", reason: str, entry: str) -> None:
-    from sordino_client.audit_log import AuditLog
+    from sordino_protocols.audit_log import AuditLog
 
     AuditLog(site.audit_log_path, now=_now).record(
         actor="admin",

@@ -8,15 +8,20 @@ or nobody waits for the answer any more.
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from sordino_client.fleet import Fleet, FleetSettings, Inbound, join
+from sordino_client.link_health import LinkHealth
 from sordino_client.link_status import LinkCounters, serve_status
+from sordino_client.server_answers import ServerAnswers
 from sordino_client.vault_client import VaultClient, VaultFailedError
 from sordino_protocols.errors import PeerError, UnreachableError
+from sordino_protocols.host_metrics import CertificateCollector, ReadyCollector
 
 IDLE_POLL_SECONDS = 1.0
 """How rarely a link asks when nothing has come for long and the server does not hold polls."""
@@ -37,6 +42,8 @@ class LinkSettings:
         node_key: this site's key, EC P-384 in OpenSSH format.
         vault_socket: the vault's Unix socket.
         poll_seconds: shortest time between two empty polls while messages are coming.
+        certificate: this site's TLS certificate, PEM; None where the server asks for none.
+        private_key: its key.
         metrics_address: `host:port` to serve `/metrics`, `/livez`, `/readyz`; None for not at all.
     """
 
@@ -46,6 +53,8 @@ class LinkSettings:
     node_key: Path
     vault_socket: Path
     poll_seconds: float = 0.05
+    certificate: Path | None = None
+    private_key: Path | None = None
     metrics_address: str | None = None
 
 
@@ -57,18 +66,20 @@ def run_link(settings: LinkSettings, stop: threading.Event) -> None:
         AuthenticationError: the server does not accept this site's key, or is not who it should be.
     """
     log = _log.bind(site=settings.site)
-    counters = LinkCounters()
+    counters, answers = LinkCounters(), ServerAnswers()
     fleet_settings = FleetSettings(
         server_address=settings.server_address,
         ca_certificate=settings.ca_certificate,
         node_key=settings.node_key,
+        certificate=settings.certificate,
+        private_key=settings.private_key,
     )
     with (
         VaultClient(settings.vault_socket) as vault,
-        serve_status(settings.metrics_address, counters, vault),
+        _served(settings, counters, vault, answers),
     ):
         try:
-            with join(fleet_settings, stop) as fleet:
+            with join(fleet_settings, stop, answers=answers) as fleet:
                 counters.connected.set(1)
                 _carry(fleet, vault, counters, poll_seconds=settings.poll_seconds, stop=stop)
         except UnreachableError:
@@ -77,6 +88,26 @@ def run_link(settings: LinkSettings, stop: threading.Event) -> None:
         finally:
             counters.connected.set(0)
     log.info("stopped")
+
+
+@contextmanager
+def _served(
+    settings: LinkSettings, counters: LinkCounters, vault: VaultClient, answers: ServerAnswers
+) -> Iterator[None]:
+    """Serve metrics and health while the context lasts, if an address is configured."""
+    certificates = {"ca": settings.ca_certificate}
+    if settings.certificate is not None:
+        certificates["site"] = settings.certificate
+    health = LinkHealth(
+        is_joined=counters.is_connected,
+        vault_status=vault.status,
+        answers=answers,
+        certificates=certificates,
+    )
+    counters.registry.register(ReadyCollector(health.evaluate))
+    counters.registry.register(CertificateCollector(certificates))
+    with serve_status(settings.metrics_address, counters, vault, health):
+        yield
 
 
 def _carry(

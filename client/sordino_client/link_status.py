@@ -5,19 +5,22 @@ over, which it has filtered to the release classes `public` and `dp`. All of the
 the class `public`. None is the time that the vault took to answer: that depends on the records.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from sordino_client.link_health import LinkHealth
 from sordino_client.vault_client import VaultClient
 from sordino_protocols.errors import InputError
+from sordino_protocols.health import is_ready, readiness
+from sordino_protocols.metrics import make_counter, make_gauge
 
+_JSON = "application/json"
 RESULTS = ("answered", "failed", "malformed", "dropped")
 """What becomes of a message: answered, the vault failed, not one of ours, or nobody waits."""
 
@@ -33,22 +36,9 @@ class LinkCounters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.connected = Gauge(
-            "sordino_link_connected",
-            "1 while this site's node is active at the server.",
-            registry=self.registry,
-        )
-        self.messages = Counter(
-            "sordino_link_messages",
-            "Messages of the server, by what became of them.",
-            ["result"],
-            registry=self.registry,
-        )
-        self.vault_up = Gauge(
-            "sordino_link_vault_up",
-            "1 while the vault answers on its socket.",
-            registry=self.registry,
-        )
+        self.connected = make_gauge("sordino_link_connected", self.registry)
+        self.messages = make_counter("sordino_link_messages_total", self.registry)
+        self.vault_up = make_gauge("sordino_link_vault_up", self.registry)
         for result in RESULTS:
             self.messages.labels(result=result)
 
@@ -59,14 +49,15 @@ class LinkCounters:
 
 @contextmanager
 def serve_status(
-    address: str | None, counters: LinkCounters, vault: VaultClient
+    address: str | None, counters: LinkCounters, vault: VaultClient, health: LinkHealth
 ) -> Iterator[str | None]:
     """Serve the status while the context lasts; yields the address it is served at.
 
     Args:
         address: `host:port`; port 0 picks a free one; None serves nothing and yields None.
         counters: the link's own metrics.
-        vault: whose status and metrics are added.
+        vault: whose metrics are added.
+        health: what readiness is.
 
     Raises:
         InputError: the address cannot be served at.
@@ -74,7 +65,7 @@ def serve_status(
     if address is None:
         yield None
         return
-    server = _bind(address, counters, vault)
+    server = _bind(address, _Pages(counters, vault, health))
     thread = Thread(target=server.serve_forever, name="status", daemon=True)
     thread.start()
     try:
@@ -85,11 +76,11 @@ def serve_status(
         server.server_close()
 
 
-def _bind(address: str, counters: LinkCounters, vault: VaultClient) -> ThreadingHTTPServer:
+def _bind(address: str, of_link: "_Pages") -> ThreadingHTTPServer:
     host, _, port = address.rpartition(":")
 
     class Handler(_StatusHandler):
-        pages = _Pages(counters, vault)
+        pages = of_link
 
     try:
         return ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
@@ -100,20 +91,21 @@ def _bind(address: str, counters: LinkCounters, vault: VaultClient) -> Threading
 class _Pages:
     """The three pages: status, content type, body."""
 
-    def __init__(self, counters: LinkCounters, vault: VaultClient) -> None:
+    def __init__(self, counters: LinkCounters, vault: VaultClient, health: LinkHealth) -> None:
         self._counters = counters
         self._vault = vault
+        self._health = health
 
     def page(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         match path.partition("?")[0]:
             case "/metrics":
                 return self._metrics()
             case "/livez":
-                return _json(HTTPStatus.OK, {"live": True})
+                return HTTPStatus.OK, _JSON, b'{"live": true}'
             case "/readyz":
                 return self._ready()
             case _:
-                return _json(HTTPStatus.NOT_FOUND, {"error": "not found"})
+                return HTTPStatus.NOT_FOUND, _JSON, b'{"error": "not found"}'
 
     def _metrics(self) -> tuple[HTTPStatus, str, bytes]:
         theirs = self._vault.metrics()
@@ -122,10 +114,9 @@ class _Pages:
         return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, text
 
     def _ready(self) -> tuple[HTTPStatus, str, bytes]:
-        status = self._vault.status()
-        checks = {"server": self._counters.is_connected(), "vault": status is not None}
-        code = HTTPStatus.OK if all(checks.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(code, {"ready": all(checks.values()), **checks})
+        checks = self._health.evaluate()
+        status = HTTPStatus.OK if is_ready(checks) else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, _JSON, readiness(checks)
 
 
 class _StatusHandler(BaseHTTPRequestHandler):
@@ -141,7 +132,3 @@ class _StatusHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Say nothing: a scrape is no event."""
-
-
-def _json(status: HTTPStatus, body: dict[str, bool | str]) -> tuple[HTTPStatus, str, bytes]:
-    return status, "application/json", json.dumps(body).encode()

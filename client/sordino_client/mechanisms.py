@@ -4,6 +4,7 @@ Nothing here decides whether a release may be made, and nothing here leaves the 
 functions return. `site.Site` calls them when the ledger has been charged, and not otherwise.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from sordino_client.training.clipping import network_for, outputs
 from sordino_client.training.noise import Noise
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.steps import train_round
+from sordino_client.training.tally import Tally
 from sordino_client.training.units import Units
 from sordino_client.unit_rows import one_row_a_unit
 from sordino_client.witness import Witness
@@ -54,10 +56,12 @@ class Engine:
     Attributes:
         noise: what every release rests on; `SecureNoise` in the product.
         performance: how fast; touches no privacy.
+        tallied: is shown each round's last batch, for people at the site alone.
     """
 
     noise: Noise
     performance: Performance
+    tallied: Callable[[str, Tally], None] = lambda _run_id, _tally: None
 
 
 def noisy_update(
@@ -71,7 +75,8 @@ def noisy_update(
 ) -> Vector:
     """A round of training: costs `plan.training.round_event`.
 
-    What `witness` is shown is no part of the release, and must stay at the site.
+    What `witness` and `engine.tallied` are shown is no part of the release, and must stay at the
+    site.
     """
     plan, training = run.job.plan.require_training(), dataset.training
     model = run.job.file.require_model()
@@ -82,6 +87,7 @@ def noisy_update(
         entities=training.entities,
         scaling=scaling,
     )
+    tally = Tally()
     result = train_round(
         units,
         weights.astype(np.float64),
@@ -92,7 +98,9 @@ def noisy_update(
         noise=engine.noise,
         performance=engine.performance,
         witness=witness,
+        tally=tally,
     )
+    engine.tallied(run.run_id, tally)
     return result.vector.astype(np.float32)
 
 

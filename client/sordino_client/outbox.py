@@ -5,16 +5,17 @@ the sealed answer. The file appears under its name only complete and on disk (wr
 renamed, directory fsync), so after a crash there is either the whole release or none.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_protocols.errors import IntegrityError
+from sordino_protocols.errors import IntegrityError, UnreachableError
 
 _DIGEST_BYTES = 32
-_SUFFIX = ".release"
+SUFFIX = ".release"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
@@ -44,19 +45,20 @@ class Outbox:
         self._directory = directory
 
     def put(self, run_id: str, step: str, release: Release) -> None:
-        """Store a release for ever; on disk when this returns.
+        """Store a release; on disk when this returns.
 
         Raises:
             IntegrityError: another release for the same run and step is there already.
+            UnreachableError: the disk did not take it; the release may be put again.
         """
         stored = self.get(run_id, step)
         if stored is not None:
             if stored != release:
                 raise IntegrityError(f"a second, different release for {run_id}/{step}")
             return
-        path = self._path(run_id, step)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_durably(path, bytes.fromhex(release.request_digest) + release.envelope)
+        write_durably(
+            self._path(run_id, step), bytes.fromhex(release.request_digest) + release.envelope
+        )
 
     def get(self, run_id: str, step: str) -> Release | None:
         """The stored release, or None if there is none."""
@@ -78,11 +80,25 @@ class Outbox:
         """The steps of a run that have a stored release."""
         directory = self._directory / check_file_name(run_id)
         return tuple(
-            sorted(each.name.removesuffix(_SUFFIX) for each in directory.glob(f"[!.]*{_SUFFIX}"))
+            sorted(each.name.removesuffix(SUFFIX) for each in directory.glob(f"[!.]*{SUFFIX}"))
         )
 
+    def stored_at(self, run_id: str, step: str) -> float | None:
+        """When a release was stored, Unix time; None if there is none."""
+        try:
+            return self._path(run_id, step).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def forget(self, run_id: str, step: str) -> int:
+        """Remove a release that nobody can ask for any more (`retention.py`); the bytes it had."""
+        path = self._path(run_id, step)
+        size = path.stat().st_size
+        path.unlink()
+        return size
+
     def _path(self, run_id: str, step: str) -> Path:
-        return self._directory / check_file_name(run_id) / f"{check_file_name(step)}{_SUFFIX}"
+        return self._directory / check_file_name(run_id) / f"{check_file_name(step)}{SUFFIX}"
 
 
 def check_file_name(name: str) -> str:
@@ -97,17 +113,28 @@ def check_file_name(name: str) -> str:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Put a file in place, whole and on disk, or not at all. Mode 0600."""
+    """Put a file in place, whole and on disk, or not at all. Mode 0600. Makes its directory.
+
+    Raises:
+        UnreachableError: the disk did not take it; it is full, or broken.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    # The rename itself is on disk only when the directories are.
-    for directory in (path.parent, path.parent.parent):
-        _sync_directory(directory)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        # The rename itself is on disk only when the directories are.
+        for directory in (path.parent, path.parent.parent):
+            _sync_directory(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            # Half a file would keep a full disk full.
+            aside.unlink(missing_ok=True)
+        raise UnreachableError(f"{path}: the disk did not take it: {error.strerror}") from None
 
 
 def _sync_directory(directory: Path) -> None:

@@ -23,7 +23,6 @@ from sordino_client.policy_file import (
 )
 from sordino_client.policy_problems import contradictions
 from sordino_client.policy_rules import Check, Request, checks, request_of
-from sordino_client.toml_positions import Place, line_numbers, line_of
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import parse_toml, read_text, spell_key
 from sordino_protocols.job import Job
@@ -31,6 +30,7 @@ from sordino_protocols.messages import Refusal
 from sordino_protocols.pricing import Price
 from sordino_protocols.privacy import Guarantee
 from sordino_protocols.schema import Schema
+from sordino_protocols.toml_positions import Place, line_numbers, line_of
 
 __all__ = [
     "BudgetRule",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sordino_protocols.errors import ExitCode, InputError, NotFoundError
+from sordino_protocols.standard_paths import default_config
 from sordino_protocols.terminal import Output, note, show, show_object
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from sordino_client.policy_differences import Difference
     from sordino_protocols.schema import Schema
 
-DEFAULT_CONFIG = Path("/etc/sordino/site.toml")
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
+DEFAULT_CONFIG = default_config("site")
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or jsonl.")]
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The site's configuration.", envvar="SORDINO_SITE"),
@@ -57,7 +58,7 @@ def check(
         }
         for name, rule in policy.file.budgets.items()
     ]
-    if output is Output.JSON:
+    if output.is_json:
         facts = {
             "source": policy.source,
             "sha256": policy.sha256,
@@ -105,7 +106,7 @@ def explain(
     decision = asked.decision(policy)
     nearest = None if decision.is_allowed else nearest_job(policy, asked)
     rows = [asdict(step) for step in steps(policy, asked)]
-    if output is Output.JSON:
+    if output.is_json:
         show_object(
             {
                 "submitter": asked.submitter,
@@ -135,7 +136,7 @@ def diff(
 
     before, after = _policy(old), _policy(new)
     found = differences(before, after)
-    if output is Output.JSON:
+    if output.is_json:
         show([asdict(each) for each in found], output=output)
     elif found:
         show([_difference_row(each, before, after) for each in found], output=output)
@@ -152,8 +153,8 @@ def audit_log(
     ] = False,
 ) -> None:
     """List who decided what at this site; exit code 8 if an entry was changed."""
-    from sordino_client.audit_log import read_audit_log
     from sordino_client.config import load_config
+    from sordino_protocols.audit_log import read_audit_log
     from sordino_protocols.heads import GENESIS
 
     path = load_config(config or DEFAULT_CONFIG).audit_log_path
@@ -164,7 +165,7 @@ def audit_log(
         return
     rows = [entry.model_dump() for entry in entries]
     shown = ("seq", "ts", "actor", "action", "object", "decision", "reason")
-    is_json = output is Output.JSON
+    is_json = output.is_json
     show(rows if is_json else [{key: row[key] for key in shown} for row in rows], output=output)
 
 

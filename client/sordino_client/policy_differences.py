@@ -13,7 +13,7 @@ from typing import Literal
 from sordino_client.policy import Policy
 from sordino_client.policy_file import DatasetPolicy, RuleSection, Terms
 from sordino_client.policy_problems import KEYS, implies, spell_terms, spell_value, term
-from sordino_client.toml_positions import Place, line_of
+from sordino_protocols.toml_positions import Place, line_of
 
 Direction = Literal["stricter", "looser", "changed"]
 

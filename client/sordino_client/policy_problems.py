@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sordino_client.policy_file import DatasetPolicy, PolicyFile, RuleSection, Terms, within_hours
-from sordino_client.toml_positions import Place
 from sordino_protocols.files import spell_key
 from sordino_protocols.job import JobKind
+from sordino_protocols.toml_positions import Place
 
 NAMES = ("submitters", "kinds", "models", "modes", "generators", "units", "days")
 LIMITS = (
@@ -136,6 +136,7 @@ def _of_dataset(place: Place, section: DatasetPolicy, file: PolicyFile) -> Itera
         here = (*place, "rules", index)
         yield from _of_terms(here, rule, file)
         yield from _of_rule(here, rule)
+        yield from _of_kinds(here, rule, section)
         yield from _of_cap(here, rule, section)
         for earlier, other in enumerate(section.rules[:index]):
             # What comes to a rule is within the caps already.
@@ -175,6 +176,31 @@ def _of_rule(place: Place, rule: RuleSection) -> Iterator[Problem]:
                     " allow or ask with a limit instead: what no rule matches is denied",
                 )
     yield from _of_asking(place, rule)
+
+
+def _of_kinds(place: Place, rule: RuleSection, section: DatasetPolicy) -> Iterator[Problem]:
+    """A term about some kinds of jobs in a rule that lets others through unsaid."""
+    if rule.action == "deny" or rule.kinds is not None:
+        return
+    for key, others in _silent_to(rule, section.kinds):
+        meant = [kind for kind in section.kinds if kind in _ABOUT[key]]
+        names = ", ".join(f'"{kind}"' for kind in meant)
+        instead = f"write kinds = [{names}]" if meant else "leave it out"
+        text = (
+            f"says nothing to jobs of kind {spell_value(others)}, which this rule would let through"
+            f" unexamined; {instead}, or name every kind that the rule is for"
+        )
+        yield Problem((*place, key), text)
+
+
+def _silent_to(
+    rule: RuleSection, kinds: tuple[JobKind, ...]
+) -> Iterator[tuple[str, tuple[JobKind, ...]]]:
+    """The terms of a rule that are about some kinds of jobs, each with those it is not about."""
+    for key, about in _ABOUT.items():
+        others = tuple(kind for kind in kinds if kind not in about)
+        if term(rule, key) is not None and others:
+            yield key, others
 
 
 def _of_asking(place: Place, rule: RuleSection) -> Iterator[Problem]:
@@ -218,7 +244,7 @@ def _remarks(place: Place, section: DatasetPolicy) -> Iterator[Problem]:
             if key not in TIMES and rule.action != "deny":
                 yield Problem((*here, key), f"looser than the data set's {key}: the cap decides")
         yield from _greedy(here, rule, section.rules[index + 1 :])
-        yield from _silent(here, rule, section)
+        yield from _silent(here, rule)
     for key in ("submitters", "kinds", "models", "modes", "generators", "units"):
         if term(section, key) == ():
             yield Problem((*place, key), "names nothing, so every job is denied")
@@ -232,13 +258,10 @@ def _greedy(place: Place, rule: RuleSection, later: tuple[RuleSection, ...]) -> 
         yield Problem((*place, limits[0]), text)
 
 
-def _silent(place: Place, rule: RuleSection, section: DatasetPolicy) -> Iterator[Problem]:
-    """A term about some kinds of jobs in a rule that lets others through as well."""
-    if rule.action == "deny":
+def _silent(place: Place, rule: RuleSection) -> Iterator[Problem]:
+    """A term about some kinds of jobs in a rule that names others as well."""
+    if rule.action == "deny" or rule.kinds is None:
         return
-    kinds = section.kinds if rule.kinds is None else rule.kinds
-    for key, about in _ABOUT.items():
-        others = [kind for kind in kinds if kind not in about]
-        if term(rule, key) is not None and others:
-            text = f"says nothing to jobs of kind {spell_value(tuple(others))}; name kinds too"
-            yield Problem((*place, key), text)
+    for key, others in _silent_to(rule, rule.kinds):
+        text = f"says nothing to jobs of kind {spell_value(others)}, which this rule names too"
+        yield Problem((*place, key), text)

@@ -8,8 +8,8 @@ from sordino_client.data.declaration import read_dataset
 from sordino_client.policy import Policy
 from sordino_client.policy_file import DatasetPolicy, RuleSection
 from sordino_client.policy_problems import Problem, remarks, spell_terms
-from sordino_client.toml_positions import Place, line_numbers, line_of
 from sordino_protocols.files import read_text
+from sordino_protocols.toml_positions import Place, line_numbers, line_of
 
 _JOB_KEYS: dict[str, Place] = {
     "kinds": ("job", "kind"),

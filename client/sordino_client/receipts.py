@@ -4,6 +4,7 @@ from sordino_client.admitted import AdmittedRun
 from sordino_client.ledger import Ledger
 from sordino_protocols.accounting import epsilon_by_pld, epsilon_by_rdp
 from sordino_protocols.approval import show_approval
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.bits import pack_bits
 from sordino_protocols.heads import SignedHead
 from sordino_protocols.messages import Receipt
@@ -18,6 +19,7 @@ def make_receipt(
     budget: Guarantee | None,
     network_cut_off: bool,
     ledger_head: SignedHead,
+    audit_log: AuditLog,
 ) -> Receipt:
     """The receipt of a settled run: opens its coins.
 
@@ -27,6 +29,7 @@ def make_receipt(
         budget: of the data set; None where the policy does not know it any more.
         network_cut_off: whether the kernel cut the vault off from every network.
         ledger_head: of the ledger, with the run settled.
+        audit_log: of the site; its head is shown.
     """
     delta = run.job.file.guarantee.delta
     charged = ledger.charged(run.run_id)
@@ -52,4 +55,6 @@ def make_receipt(
         coins=pack_bits(run.coins),
         coins_salt=run.salt.hex(),
         ledger_head=ledger_head,
+        audit_length=audit_log.length,
+        audit_head=audit_log.head,
     )

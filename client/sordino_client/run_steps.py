@@ -6,10 +6,13 @@ another branch from it.
 """
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
+
+from structlog.contextvars import bound_contextvars
 
 from sordino_client.refusals import RefusedError
 from sordino_protocols.job import Job, weights_digest
-from sordino_protocols.messages import Evaluate, Refusal, RoundPlan
+from sordino_protocols.messages import Evaluate, Message, Refusal, RoundPlan
 from sordino_protocols.models import parameter_count
 from sordino_protocols.scaling import Scaling, scaling_from
 from sordino_protocols.schema import Schema
@@ -63,6 +66,13 @@ def checked_scaling(job: Job, request: RoundPlan | Evaluate, schema: Schema) -> 
         if digest != validation.weights_sha256:
             raise RefusedError(Refusal.WRONG_SHAPE, "these are not the weights that were signed")
     return scaling_from(request.scaling) if request.scaling.size else None
+
+
+def logged_with(message: Message) -> AbstractContextManager[None]:
+    """Name run and round in every line that is logged while a request is answered."""
+    if isinstance(message, RoundPlan):
+        return bound_contextvars(run_id=message.run_id, round=message.round)
+    return bound_contextvars(run_id=message.run_id)
 
 
 def _place(step: str) -> float:

@@ -20,13 +20,15 @@ text that a parser or a library could have put a record into.
 
 import datetime as dt
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import structlog
 
 from sordino_client.admission import Admissions, SiteState
 from sordino_client.admitted import AdmittedRun
-from sordino_client.continuity import ADMISSION, RECEIPT
+from sordino_client.continuity import ADMISSION, RECEIPT, halt_if_behind, note_server_log
 from sordino_client.declared import admission_of, balances_of, description_of, status_of
 from sordino_client.judging import Rules
 from sordino_client.ledger import Balance
@@ -40,13 +42,14 @@ from sordino_client.mechanisms import (
 from sordino_client.metrics import SiteMetrics
 from sordino_client.outbox import Release
 from sordino_client.receipts import make_receipt
-from sordino_client.refusals import RefusedError, refusal_for, where_raised
+from sordino_client.refusals import RefusedError, refused_as
 from sordino_client.run_steps import (
     EVALUATION,
     STATISTICS,
     TABLES,
     UNMASKED,
     checked_scaling,
+    logged_with,
     require_forward,
     round_step,
 )
@@ -54,9 +57,10 @@ from sordino_client.synthesis.mask_keys import MaskKeys
 from sordino_client.synthesis.masks import checked_missing
 from sordino_client.synthesis.tabulation import tabulated, unmasked
 from sordino_client.witness import RoundNotes, noted_rounds
-from sordino_protocols.errors import IntegrityError, SordinoError
-from sordino_protocols.heads import SignedHead, sign_head, verify_head
+from sordino_protocols.errors import IntegrityError
+from sordino_protocols.heads import SignedHead, sign_head
 from sordino_protocols.job import Job, SignedJob
+from sordino_protocols.logs import seconds_since
 from sordino_protocols.messages import (
     Admission,
     Admit,
@@ -81,7 +85,7 @@ from sordino_protocols.messages import (
 )
 from sordino_protocols.privacy import Event, Guarantee
 from sordino_protocols.signing import Signer, TrustStore
-from sordino_protocols.wire import Opened, open_sealed, seal
+from sordino_protocols.wire import Opened, open_sealed, seal, version_for_answer
 
 _OfARun = Measure | RoundPlan | Evaluate | Tabulate | Unmask | Settle
 _HALTED_HELP = "stop the vault, find out why, then: sordino ledger recover"
@@ -125,16 +129,15 @@ class Site:
 
     def answer(self, envelope: bytes) -> bytes:
         """Answer one sealed request with one sealed reply; never raises, never answers plainly."""
-        run_id = ""
-        try:
-            opened = open_sealed(envelope, self._server)
-            run_id = opened.message.run_id
-            with self._lock:
-                return self._dispatch(opened)
-        except SordinoError as error:
-            return self._refuse(run_id, refusal_for(error), str(error))
-        except Exception as error:  # noqa: BLE001  # the boundary: a bug must not become a message
-            return self._refuse(run_id, Refusal.INTERNAL, where_raised(error))
+        opened, version = None, version_for_answer(envelope)
+        with ExitStack() as logged:
+            try:
+                opened = open_sealed(envelope, self._server)
+                logged.enter_context(logged_with(opened.message))
+                with self._lock:
+                    return self._dispatch(opened)
+            except Exception as error:  # noqa: BLE001  # the boundary: a bug must not become a message
+                return self._refuse(opened, *refused_as(error), version)
 
     @property
     def rules(self) -> Rules:
@@ -147,8 +150,7 @@ class Site:
 
     def policy_sha256(self) -> str | None:
         """Of the policy that counts; None where there is none."""
-        policy = self._rules.policy
-        return None if policy is None else policy.sha256
+        return None if (policy := self._rules.policy) is None else policy.sha256
 
     def balances(self) -> dict[str, Balance]:
         """The lifetime budget of every lineage that the policy knows."""
@@ -158,6 +160,11 @@ class Site:
         """Public facts for the site's own admin: policy, ledger, budgets."""
         return status_of(self._ledger, self._audit_log, self._rules.policy, advice=_HALTED_HELP)
 
+    @property
+    def halted(self) -> bool:
+        """Whether the ledger lost entries, and nothing is answered until it was recovered."""
+        return self._ledger.halted is not None
+
     def note_halted(self, reason: str) -> None:
         """Tell whoever reads the logs that nothing is answered, and what to do."""
         self._log.error("ledger_halted", reason=reason, help=_HALTED_HELP)
@@ -165,40 +172,40 @@ class Site:
 
     def _dispatch(self, opened: Opened) -> bytes:
         if isinstance(opened.message, Recall):
-            return self._say(self._recall(opened.message))
+            return self._say(self._recall(opened.message, opened.sender), opened)
         self._require_whole_ledger()
         match opened.message:
             case Describe(run_id, signed):
                 schema = self._admissions.described(signed, self._rules)
-                return self._say(description_of(run_id, schema))
+                return self._say(description_of(run_id, schema), opened)
             case Inquire(run_id, signed):
-                return self._say(self._admissions.quote(run_id, signed, self._rules))
+                return self._say(self._admissions.quote(run_id, signed, self._rules), opened)
             case Admit(run_id, signed):
-                return self._admit(run_id, signed, opened.digest)
+                return self._admit(run_id, signed, opened)
             case Measure() | RoundPlan() | Evaluate() | Tabulate() | Unmask() | Settle() as request:
                 run = self._admitted(request.run_id, request.job_digest)
-                return self._go_on(run, request, opened.digest)
+                return self._go_on(run, request, opened)
             case _:
                 raise RefusedError(Refusal.MALFORMED, "this is no message for a site")
 
-    def _go_on(self, run: AdmittedRun, request: _OfARun, digest: str) -> bytes:
+    def _go_on(self, run: AdmittedRun, request: _OfARun, asked: Opened) -> bytes:
         match request:
             case Measure():
-                return self._measure(run, digest)
+                return self._measure(run, asked)
             case RoundPlan():
-                return self._round(run, request, digest)
+                return self._round(run, request, asked)
             case Evaluate():
-                return self._evaluate(run, request, digest)
+                return self._evaluate(run, request, asked)
             case Tabulate():
-                return self._tabulate(run, digest)
+                return self._tabulate(run, asked)
             case Unmask(missing=missing):
-                return self._unmask(run, missing, digest)
+                return self._unmask(run, missing, asked)
             case Settle():
-                return self._settle(run, digest)
+                return self._settle(run, asked)
 
     # ------------------------------------------------------------------ releases, paid first
 
-    def _measure(self, run: AdmittedRun, digest: str) -> bytes:
+    def _measure(self, run: AdmittedRun, asked: Opened) -> bytes:
         plan = run.job.plan.statistics
         if plan is None:
             raise RefusedError(Refusal.OUT_OF_ORDER, "the job has no statistics")
@@ -207,9 +214,9 @@ class Site:
             vector = noisy_feature_statistics(plan, self._dataset(run.job), self._engine)
             return Statistics(run.run_id, run.job_digest, self._head(), vector)
 
-        return self._release(run, STATISTICS, plan.event, digest, release)
+        return self._release(run, STATISTICS, plan.event, asked, release)
 
-    def _round(self, run: AdmittedRun, request: RoundPlan, digest: str) -> bytes:
+    def _round(self, run: AdmittedRun, request: RoundPlan, asked: Opened) -> bytes:
         plan, number = run.job.plan.training, request.round
         if plan is None or not 1 <= number <= plan.rounds:
             raise RefusedError(Refusal.OUT_OF_ORDER, f"the run has no round {number}")
@@ -221,14 +228,13 @@ class Site:
             vector = noisy_update(
                 run, dataset, self._engine, weights=request.weights, scaling=scaling, witness=notes
             )
-            if notes is not None:
-                # Before the release is stored: of one that leaves, the site has seen every step.
+            if notes is not None:  # before it is stored: of what leaves, the site saw every step
                 self._witness.keep(run.run_id, number, notes.steps)
             return Update(run.run_id, run.job_digest, number, self._head(), vector)
 
-        return self._release(run, round_step(number), plan.round_event, digest, release)
+        return self._release(run, round_step(number), plan.round_event, asked, release)
 
-    def _evaluate(self, run: AdmittedRun, request: Evaluate, digest: str) -> bytes:
+    def _evaluate(self, run: AdmittedRun, request: Evaluate, asked: Opened) -> bytes:
         dataset, event = self._dataset(run.job), run.job.plan.require_evaluation().event
         scaling = checked_scaling(run.job, request, dataset.schema)
 
@@ -238,9 +244,9 @@ class Site:
             )
             return Evaluation(run.run_id, run.job_digest, self._head(), table)
 
-        return self._release(run, EVALUATION, event, digest, release)
+        return self._release(run, EVALUATION, event, asked, release)
 
-    def _tabulate(self, run: AdmittedRun, digest: str) -> bytes:
+    def _tabulate(self, run: AdmittedRun, asked: Opened) -> bytes:
         plan, dataset = run.job.plan.tabulation, self._dataset(run.job)
         if plan is None:
             raise RefusedError(Refusal.OUT_OF_ORDER, "the job has no table")
@@ -249,45 +255,47 @@ class Site:
             numbers = tabulated(run, dataset, self._engine, self._masks)
             return Tabulated(run.run_id, run.job_digest, self._head(), numbers)
 
-        return self._release(run, TABLES, plan.event, digest, release)
+        return self._release(run, TABLES, plan.event, asked, release)
 
     def _release(
         self,
         run: AdmittedRun,
         step: str,
         event: Event,
-        request_digest: str,
+        asked: Opened,
         mechanism: Callable[[], Reply],
     ) -> bytes:
         """Pay, make, store, commit, send: the only way on which anything about a record leaves."""
         if not self._engine.noise.is_secure:
             raise RefusedError(Refusal.INTERNAL, "the noise is not secure; nothing is released")
-        stored = self._stored(run, step, request_digest)
-        committed = self._ledger.committed(run.run_id, step)
-        if committed is not None:
+        stored = self._stored(run, step, asked)
+        if (committed := self._ledger.committed(run.run_id, step)) is not None:
+            if stored is None and self._ledger.books.runs[run.run_id].is_settled:
+                raise RefusedError(Refusal.OUT_OF_ORDER, "the run is over, the release forgotten")
             if stored is None or stored.sha256 != committed:
                 raise IntegrityError(f"the outbox lost or changed the release {run.run_id}/{step}")
             return stored.envelope
         require_forward(step, self._ledger.steps(run.run_id))
-        budget = self._budget(run.job)
-        if budget is None:
+        if (budget := self._budget(run.job)) is None:
             raise RefusedError(Refusal.FORBIDDEN_BY_POLICY, "the policy has no such data set now")
+        started = time.monotonic()
         with self._metrics.charging(run.job.file.job.dataset, event):
             reservation = self._ledger.reserve(run.run_id, step, event, budget=budget)
         if stored is None:
-            with self._metrics.training():
-                stored = Release(request_digest, seal(mechanism(), self._signer))
+            with self._metrics.training(run.run_id):
+                stored = Release(asked.digest, self._say(mechanism(), asked))
             self._outbox.put(run.run_id, step, stored)
         self._ledger.commit(reservation, release_sha256=stored.sha256)
-        self._log.info("released", run_id=run.run_id, step=step, ledger_head=self._ledger.head)
+        # How long it took depends on records: this log does not leave the host, nor does that.
+        took, head = seconds_since(started), self._ledger.head
+        self._log.info("released", run_id=run.run_id, step=step, ledger_head=head, dur_s=took)
         return stored.envelope
 
-    def _stored(self, run: AdmittedRun, step: str, request_digest: str) -> Release | None:
+    def _stored(self, run: AdmittedRun, step: str, asked: Opened) -> Release | None:
         stored = self._outbox.get(run.run_id, step)
-        if stored is not None and stored.request_digest != request_digest:
-            raise RefusedError(
-                Refusal.CHANGED_REPLAY, f"{run.run_id}/{step} was answered to another request"
-            )
+        if stored is not None and stored.request_digest != asked.digest:
+            reason = f"{run.run_id}/{step} was answered to another request"
+            raise RefusedError(Refusal.CHANGED_REPLAY, reason)
         return stored
 
     # ------------------------------------------------------------------ declared facts
@@ -295,59 +303,53 @@ class Site:
     def _head(self) -> SignedHead:
         return sign_head(self._signer, length=self._ledger.length, hash=self._ledger.head)
 
-    def _say(self, reply: Reply) -> bytes:
-        return seal(reply, self._signer)
+    def _say(self, reply: Reply, asked: Opened) -> bytes:
+        return seal(reply, self._signer, version=asked.version)
 
-    def _say_once(self, run: AdmittedRun, step: str, digest: str, reply: Reply) -> bytes:
+    def _say_once(self, run: AdmittedRun, step: str, asked: Opened, reply: Reply) -> bytes:
         """Say the same bytes however often they are asked for."""
-        release = Release(digest, self._say(reply))
+        release = Release(asked.digest, self._say(reply, asked))
         self._outbox.put(run.run_id, step, release)
         return release.envelope
 
-    def _recall(self, request: Recall) -> Recalled:
+    def _recall(self, request: Recall, server: str) -> Recalled:
         """Whether this ledger goes on from what the server remembers of it."""
-        name, head = self._signer.name, request.remembered
-        # A head that this site never signed halts nothing.
-        verify_head(head, site=name, trust=TrustStore({name: self._signer.key.public_key()}))
-        if not self._ledger.contains(head):
-            reason = f"the server remembers entry {head.length}, and it is not here"
-            is_new = self._ledger.halted is None
-            self._ledger.halt(reason, remembered=head)
-            if is_new:
-                self.note_halted(reason)
+        note_server_log(self._audit_log, request, server=server)
+        if reason := halt_if_behind(self._ledger, request.remembered, self._signer):
+            self.note_halted(reason)
         self._require_whole_ledger()
-        return Recalled(request.run_id, self._head())
+        return Recalled(request.run_id, self._head(), self._audit_log.length, self._audit_log.head)
 
-    def _admit(self, run_id: str, signed: SignedJob, digest: str) -> bytes:
+    def _admit(self, run_id: str, signed: SignedJob, asked: Opened) -> bytes:
         run = self._runs.get(run_id)
         if run is not None and run.job_digest != signed.digest:
             raise RefusedError(Refusal.CHANGED_REPLAY, f"{run_id} is admitted with another job")
-        if run is not None and (stored := self._stored(run, ADMISSION, digest)) is not None:
+        if run is not None and (stored := self._stored(run, ADMISSION, asked)) is not None:
             return stored.envelope
         run = self._admissions.admit(run_id, signed, self._rules)
-        return self._say_once(run, ADMISSION, digest, self._admission(run))
+        return self._say_once(run, ADMISSION, asked, self._admission(run))
 
     def _admission(self, run: AdmittedRun) -> Admission:
         schema = self._dataset(run.job).schema
         return admission_of(run, schema, site=self._signer.name, ledger_head=self._head())
 
-    def _unmask(self, run: AdmittedRun, missing: str, digest: str) -> bytes:
+    def _unmask(self, run: AdmittedRun, missing: str, asked: Opened) -> bytes:
         """Masks shared with silent sites: of one set of them, and once the own table is paid."""
         silent = checked_missing(missing, run.job.plan.synthesis, site=self._signer.name)
-        if (stored := self._stored(run, UNMASKED, digest)) is not None:
+        if (stored := self._stored(run, UNMASKED, asked)) is not None:
             return stored.envelope
         if self._masks is None or TABLES not in self._ledger.steps(run.run_id):
             raise RefusedError(Refusal.OUT_OF_ORDER, "no table was masked yet")
         masks = unmasked(run, self._masks, silent)
         reply = Unmasked(run.run_id, run.job_digest, self._head(), masks)
-        return self._say_once(run, UNMASKED, digest, reply)
+        return self._say_once(run, UNMASKED, asked, reply)
 
-    def _settle(self, run: AdmittedRun, digest: str) -> bytes:
-        stored = self._stored(run, RECEIPT, digest)
-        if stored is not None:
+    def _settle(self, run: AdmittedRun, asked: Opened) -> bytes:
+        if (stored := self._stored(run, RECEIPT, asked)) is not None:
             return stored.envelope
         # From here on no round is answered with anything new, so the coins may be opened.
         self._ledger.settle(run.run_id)
+        self._metrics.forget(run.run_id)
         self._log.info("settled", run_id=run.run_id)
         self._record("settled", run.run_id, "the server ended the run")
         receipt = make_receipt(
@@ -356,8 +358,9 @@ class Site:
             budget=self._budget(run.job),
             network_cut_off=self._network_cut_off,
             ledger_head=self._head(),
+            audit_log=self._audit_log,
         )
-        return self._say_once(run, RECEIPT, digest, receipt)
+        return self._say_once(run, RECEIPT, asked, receipt)
 
     def _record(self, action: str, what: str, reason: str) -> None:
         self._audit_log.record(
@@ -376,8 +379,7 @@ class Site:
             raise IntegrityError(f"the ledger is halted: {self._ledger.halted}; {_HALTED_HELP}")
 
     def _admitted(self, run_id: str, job_digest: str) -> AdmittedRun:
-        run = self._runs.get(run_id)
-        if run is None:
+        if (run := self._runs.get(run_id)) is None:
             raise RefusedError(Refusal.NOT_ADMITTED, "the run was never admitted here")
         if run.job_digest != job_digest:
             raise RefusedError(Refusal.CHANGED_REPLAY, f"{run_id} is admitted with another job")
@@ -387,12 +389,12 @@ class Site:
         return self._admissions.budget(job, self._rules)
 
     def _dataset(self, job: Job) -> SiteDataset:
-        dataset = self._datasets.get(job.file.job.dataset)
-        if dataset is None:
+        if (dataset := self._datasets.get(job.file.job.dataset)) is None:
             raise RefusedError(Refusal.UNKNOWN_DATASET, "the data set is no longer here")
         return dataset.narrowed(job.file.job.columns)
 
-    def _refuse(self, run_id: str, refusal: Refusal, reason: str) -> bytes:
-        self._metrics.refused(refusal)
+    def _refuse(self, opened: Opened | None, refusal: Refusal, reason: str, version: int) -> bytes:
+        run_id = "" if opened is None else opened.message.run_id
+        self._metrics.refused(refusal, None if opened is None else opened.message)
         self._log.warning("refused", run_id=run_id, refusal=refusal.value, reason=reason)
-        return seal(Refused(run_id, refusal), self._signer)
+        return seal(Refused(run_id, refusal), self._signer, version=version)

@@ -22,7 +22,6 @@ from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.approval_desk import ApprovalDesk
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.config import SiteConfig, TrainingSection
 from sordino_client.continuity import open_ledger
 from sordino_client.data.loading import load_datasets
@@ -30,20 +29,25 @@ from sordino_client.data.remote_tables import RemoteTables
 from sordino_client.data.storage import Spill
 from sordino_client.ledger_location import ledger_location
 from sordino_client.mechanisms import Engine, SiteDataset
-from sordino_client.metrics import ReleaseClass, SiteMetrics
+from sordino_client.metrics import ALL_CLASSES, OUTSIDE_CLASSES, SiteMetrics
 from sordino_client.outbox import Outbox
 from sordino_client.reader import Reader
 from sordino_client.reload import Reloader, read_rules
+from sordino_client.restarts import note_end, note_start, read_restarts
+from sordino_client.retention import Retention
 from sordino_client.self_test_record import is_tested
 from sordino_client.site import Site
 from sordino_client.synthesis.mask_keys import MaskKeys, load_mask_keys
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise
 from sordino_client.vault_client import MESSAGE_SIZE_OPTIONS
-from sordino_client.watching import watch_site
+from sordino_client.vault_health import vault_checks
+from sordino_client.watching import LedgerWatch, watch_site
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.daemons import wait_until_told
 from sordino_protocols.errors import InputError
+from sordino_protocols.health import Checks, checks_facts
 from sordino_protocols.signing import TrustStore, load_public_key, load_signer
 from sordino_protocols.site_pb2 import (
     MetricsReply,
@@ -59,6 +63,7 @@ from sordino_protocols.site_pb2_grpc import (
 )
 
 _WORKERS = 4
+_TURN_SECONDS = 0.5
 _LONGEST_SOCKET_PATH = 107
 
 
@@ -82,6 +87,8 @@ def run_vault(
         IntegrityError: the ledger does not hold together; nothing is served.
     """
     log = structlog.get_logger(component="vault", site=config.site.name)
+    config.site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note_start(config.site.state)
     remote = None if reader is None else RemoteTables(reader, stop=stop)
     services = _open_services(config, network_cut_off=network_cut_off, remote=remote)
     server = grpc.server(ThreadPoolExecutor(_WORKERS), options=MESSAGE_SIZE_OPTIONS)
@@ -93,11 +100,13 @@ def run_vault(
         _start(admin, config.admin_socket, key="site.admin_socket")
     else:
         log.warning("no_admin_socket", help="name a shorter path as site.admin_socket")
+    services.retention.start(stop)
     log.info("ready", network_cut_off=network_cut_off)
     wait_until_told(stop, on_hangup=services.reloader.reload)
     if has_admin:
         admin.stop(grace=1).wait()
     server.stop(grace=5).wait()
+    note_end(config.site.state)
     log.info("stopped")
 
 
@@ -146,16 +155,27 @@ class VaultService(VaultServicer):
         facts: VaultFacts,
         desk: ApprovalDesk,
         reloader: Reloader,
+        *,
+        checks: Checks,
     ) -> None:
         self._site = site
         self._metrics = metrics
         self._facts = facts
         self._desk = desk
         self._reloader = reloader
+        self._checks = checks
+        self._turn = threading.Lock()
 
-    def Answer(self, request: Sealed, _: grpc.ServicerContext) -> Sealed:  # noqa: N802
-        """Answer one envelope with one envelope."""
-        return Sealed(envelope=self._site.answer(request.envelope))
+    def Answer(self, request: Sealed, call: grpc.ServicerContext) -> Sealed:  # noqa: N802
+        """Answer one envelope with one envelope, one after the other."""
+        while not self._turn.acquire(timeout=_TURN_SECONDS):
+            # Whoever asked has given up, and will ask again: a thread that waits serves nobody.
+            if not call.is_active():
+                return Sealed()
+        try:
+            return Sealed(envelope=self._site.answer(request.envelope))
+        finally:
+            self._turn.release()
 
     def Status(self, _: StatusRequest, __: grpc.ServicerContext) -> StatusReply:  # noqa: N802
         """Public facts: data sets by schema, budgets, the ledger's head, what people must do."""
@@ -173,13 +193,14 @@ class VaultService(VaultServicer):
             },
             "approvals_waiting": self._desk.waiting(),
             "rules_problem": self._reloader.problem,
+            "checks": checks_facts(self._checks.evaluate()),
             **self._site.status(),
         }
         return StatusReply(json=json.dumps(facts))
 
     def Metrics(self, _: MetricsRequest, __: grpc.ServicerContext) -> MetricsReply:  # noqa: N802
         """Metrics that may leave the vault; never those of the class `local`."""
-        return MetricsReply(text=self._metrics.text((ReleaseClass.PUBLIC, ReleaseClass.DP)))
+        return MetricsReply(text=self._metrics.text(OUTSIDE_CLASSES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +210,7 @@ class _Services:
     vault: VaultService
     admin: AdminService
     reloader: Reloader
+    retention: Retention
 
 
 def _open_services(
@@ -211,15 +233,14 @@ def _open_services(
     runs = AdmittedRuns(section.state / "runs")
     audit_log = AuditLog(config.audit_log_path, now=_now)
     approvals = Approvals(section.state / "approvals", site=section.name, now=_now)
+    state = SiteState(ledger, outbox, runs, approvals, audit_log, WitnessStore(config.witness_path))
     site = Site(
         signer,
         TrustStore({section.server_key.stem: server_key}),
         rules,
         datasets=datasets,
-        state=SiteState(
-            ledger, outbox, runs, approvals, audit_log, WitnessStore(config.witness_path)
-        ),
-        engine=_engine(config.training),
+        state=state,
+        engine=_engine(config.training, metrics),
         metrics=metrics,
         network_cut_off=network_cut_off,
         now=_now,
@@ -229,13 +250,17 @@ def _open_services(
         site.note_halted(ledger.halted)
     reloader = Reloader(config, site, audit_log)
     desk = ApprovalDesk(approvals, runs, ledger, datasets, audit_log, lambda: site.rules)
-    watch_site(metrics, site, ledger, desk)
-    metrics.watch_self_test(lambda: is_tested(config))
+    watch = LedgerWatch(ledger)
+    watch_site(metrics, state, desk, site, name=section.name, watch=watch, datasets=datasets)
+    metrics.watch("sordino_self_test_success", lambda: is_tested(config))
+    metrics.watch("sordino_trainer_restarts_total", lambda: read_restarts(section.state))
     facts = VaultFacts(section.name, datasets, network_cut_off)
+    checks = vault_checks(config, site, watch, reloader, network_cut_off=network_cut_off)
     return _Services(
-        VaultService(site, metrics, facts, desk, reloader),
-        AdminService(desk, site=section.name),
+        VaultService(site, metrics, facts, desk, reloader, checks=checks),
+        AdminService(desk, site=section.name, local_metrics=lambda: metrics.text(ALL_CLASSES)),
         reloader,
+        Retention(outbox, state.witness, ledger, keep_days=section.keep_releases_days),
     )
 
 
@@ -251,14 +276,14 @@ def _mask_keys(config: SiteConfig) -> MaskKeys | None:
     return load_mask_keys(config.site.mask_key, config.peers, site=config.site.name)
 
 
-def _engine(section: TrainingSection) -> Engine:
+def _engine(section: TrainingSection, metrics: SiteMetrics) -> Engine:
     """How this site computes.
 
     Raises:
         InputError: the device is not there.
     """
     performance = Performance(device=section.device, compile=section.compile)
-    return Engine(SecureNoise(), performance)
+    return Engine(SecureNoise(), performance, metrics.tallied)
 
 
 def _now() -> dt.datetime:

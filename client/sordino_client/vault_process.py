@@ -15,16 +15,18 @@ from sordino_client.isolation import cut_network
 from sordino_client.reader import start_reader
 from sordino_client.self_test_record import require_self_test
 from sordino_protocols.daemons import run_daemon
+from sordino_protocols.logs import configure_logging
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the vault of the site whose `site.toml` is the only argument, until SIGTERM or SIGINT."""
     usage = "python -m sordino_client.vault_process site.toml"
-    return run_daemon(arguments, usage, _serve, reads_again=True)
+    return run_daemon(arguments, usage, _serve, component="vault", reads_again=True)
 
 
 def _serve(path: Path, stop: threading.Event) -> None:
     config = load_config(path)
+    configure_logging(level=config.log.level, has_records=True)
     # Before anything is opened, read or started: code that was not tested does none of it.
     require_self_test(config)
     reader = start_reader(config.site.datasets)

@@ -115,6 +115,17 @@ class WitnessStore:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         write_durably(path, _packed(steps))
 
+    def forget(self, run_id: str) -> int:
+        """Remove what was noted of a run that is over; the bytes it had."""
+        freed = 0
+        directory = _run_directory(self._directory, run_id)
+        for path in sorted(directory.glob("round-*.npz")):
+            freed += path.stat().st_size
+            path.unlink()
+        if directory.exists():
+            directory.rmdir()
+        return freed
+
 
 def read_witness(directory: Path, run_id: str) -> list[RoundSeen]:
     """The rounds that a site noted of a run, in order; none for a run that it knows nothing of.

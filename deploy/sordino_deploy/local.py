@@ -12,12 +12,15 @@ import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sordino_client.config import SiteConfig
 from sordino_client.config import load_config as load_site_config
 from sordino_client.synthesis.mask_keys import PUBLIC_SUFFIX, SECRET_SUFFIX, save_mask_keypair
 from sordino_deploy import pki
+from sordino_deploy.issued import record
+from sordino_deploy.keeper import Keeper
 from sordino_deploy.processes import Child, Supervisor, free_ports
 from sordino_deploy.self_testing import start_self_test, wait_tested
 from sordino_protocols.errors import InputError
@@ -95,7 +98,9 @@ class LocalFederation:
         self._submitter = submitter
         # Unix sockets have short names: not below a directory of unknown depth.
         self._sockets = Path(tempfile.mkdtemp(prefix="sordino-"))
-        self._public, self._gateway, self._metrics, *links = free_ports(3 + len(self.sites))
+        self._public, self._gateway, self._metrics, self._page, *links = free_ports(
+            4 + len(self.sites)
+        )
         self._link_metrics = dict(zip([site.name for site in self.sites], links, strict=True))
 
     @property
@@ -111,7 +116,7 @@ class LocalFederation:
         self._prepare_server(authority, ca)
         self._prepare_scientist(authority, ca)
         for site in self.sites:
-            self._prepare_site(site, ca)
+            self._prepare_site(site, authority, ca)
         for site in self.sites:
             self._pin_masks(site)
 
@@ -134,6 +139,15 @@ class LocalFederation:
             children[f"{site.name}-vault"] = self.start_vault(supervisor, site.name)
         return children
 
+    def keep(self, keeper: Keeper, supervisor: Supervisor, children: Mapping[str, Child]) -> None:
+        """Have every process of `children` started again whenever it ends."""
+        keeper.keep(children[_SERVER], partial(self.start_server, supervisor))
+        for site in self.sites:
+            start_vault = partial(self.start_vault, supervisor, site.name)
+            keeper.keep(children[f"{site.name}-vault"], start_vault)
+            start_link = partial(self.start_link, supervisor, site.name)
+            keeper.keep(children[f"{site.name}-link"], start_link)
+
     def start_server(self, supervisor: Supervisor) -> Child:
         """Start the server's daemon."""
         # What one that was killed left behind must not look like being ready.
@@ -148,9 +162,11 @@ class LocalFederation:
         config = self.layout.site(site) / "site.toml"
         return self._start(supervisor, f"{site}-vault", "sordino_client.vault_process", config)
 
-    def start_link(self, supervisor: Supervisor, site: str) -> Child:
-        """Start a site's link."""
-        config = self.layout.site(site) / "site.toml"
+    def start_link(
+        self, supervisor: Supervisor, site: str, *, config_name: str = "site.toml"
+    ) -> Child:
+        """Start a site's link, with another file of the site's directory if one is named."""
+        config = self.layout.site(site) / config_name
         return self._start(supervisor, f"{site}-link", "sordino_client.link_process", config)
 
     def wait_ready(self, supervisor: Supervisor, children: Mapping[str, Child]) -> None:
@@ -224,6 +240,7 @@ class LocalFederation:
             sites = "sites"
             nodes = "nodes"
             submitters = "submitters"
+            client_ca = "{ca}"
 
             [gateway]
             address = "127.0.0.1:{self._gateway}"
@@ -231,12 +248,16 @@ class LocalFederation:
 
             [metrics]
             address = "127.0.0.1:{self._metrics}"
+
+            [page]
+            address = "127.0.0.1:{self._page}"
             """,
         )
 
     def _prepare_scientist(self, authority: pki.Authority, ca: Path) -> None:
         scientist, name = self.layout.scientist, self._submitter
-        pki.issue_client(authority, scientist / "tls", name=name)
+        shown = pki.issue_client(authority, scientist / "tls", name=name)
+        record(ca.parent, shown.read_bytes())
         save_keypair(scientist / "keys", name)
         pki.trust(scientist / "keys" / f"{name}.pub", self.layout.server / "submitters")
         _write(
@@ -252,8 +273,10 @@ class LocalFederation:
             """,
         )
 
-    def _prepare_site(self, site: LocalSite, ca: Path) -> None:
+    def _prepare_site(self, site: LocalSite, authority: pki.Authority, ca: Path) -> None:
         here, server = self.layout.site(site.name), self.layout.server
+        shown = pki.issue_client(authority, here / "link", name=site.name, role=pki.Role.SITE)
+        record(ca.parent, shown.read_bytes())
         save_keypair(here / "keys", site.name)
         node_key = pki.create_node_key(here / "keys", site.name)
         save_mask_keypair(here / "keys", site.name)
@@ -289,6 +312,8 @@ class LocalFederation:
             [link]
             server = "127.0.0.1:{self._public}"
             ca_certificate = "{ca}"
+            certificate = "link/{site.name}.crt"
+            private_key = "link/{site.name}.key"
             node_key = "keys/{node_key.name}"
             metrics = "127.0.0.1:{self._link_metrics[site.name]}"
             """,

@@ -2,18 +2,18 @@
 
 A private key never travels: its owner makes it and sends a request, the authority answers with a
 certificate. What a certificate says is decided by whoever signs it; nothing but the public key is
-taken from a request. Keys are written with mode 0600 and never overwritten.
+taken from a request. It says what its owner is (a site, say), so that one kind of certificate does
+not open another kind's door. Keys are written with mode 0600 and never overwritten.
 
 Signing keys (Ed25519) and what trusts them are `sordino_protocols.signing`.
 """
 
 import datetime as dt
 import ipaddress
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -22,21 +22,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sordino_protocols.errors import AuthenticationError, InputError, NotFoundError
-from sordino_protocols.files import write_public, write_secret
+from sordino_protocols.files import read_secret, write_public, write_secret
 from sordino_protocols.signing import check_name, load_public_key
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 397
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
-Usage = Literal["server", "client"]
+
+class Role(StrEnum):
+    """What the owner of a certificate is; its organizational unit."""
+
+    SERVER = "server"
+    SITE = "site"
+    SUBMITTER = "submitter"
+    OPERATOR = "operator"
+
 
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _LARGEST_REQUEST_BYTES = 16 * 1024
-_USAGES = {
-    "server": ExtendedKeyUsageOID.SERVER_AUTH,
-    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class Authority:
     def __repr__(self) -> str:
         return f"Authority({self.certificate.subject.rfc4514_string()!r})"
 
+    def pem(self) -> bytes:
+        """The certificate as its file has it."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
 
 def create_authority(directory: Path, *, name: str) -> Authority:
     """Make an authority (EC P-384, ten years): `ca.key` and the certificate `ca.crt`.
@@ -57,15 +65,19 @@ def create_authority(directory: Path, *, name: str) -> Authority:
         InputError: one of the files is there already, or the name cannot name one.
     """
     key = ec.generate_private_key(ec.SECP384R1())
-    subject = _subject(check_name(name))
+    authority = sign_authority(key, _subject(check_name(name)), days=AUTHORITY_DAYS)
+    _write_pair(directory / "ca.key", _pem(key), directory / "ca.crt", authority.pem())
+    return authority
+
+
+def sign_authority(key: ec.EllipticCurvePrivateKey, subject: x509.Name, *, days: int) -> Authority:
+    """An authority with this key under this name, from now on; nothing is written."""
     builder = (
-        _builder(subject, subject, key.public_key(), days=AUTHORITY_DAYS)
+        _builder(subject, subject, key.public_key(), days=days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
     )
-    authority = Authority(builder.sign(key, hashes.SHA384()), key)
-    _write_pair(directory / "ca.key", _pem(key), directory / "ca.crt", _encode(authority))
-    return authority
+    return Authority(builder.sign(key, hashes.SHA384()), key)
 
 
 def load_authority(directory: Path) -> Authority:
@@ -75,7 +87,7 @@ def load_authority(directory: Path) -> Authority:
         NotFoundError: a file is absent.
         InputError: others may read the key, or the files are no authority's.
     """
-    key = _load_key(directory / "ca.key")
+    key = load_key(directory / "ca.key")
     path = directory / "ca.crt"
     try:
         certificate = x509.load_pem_x509_certificate(_read(path))
@@ -96,14 +108,23 @@ def create_request(directory: Path, name: str) -> bytes:
         InputError: one of the files is there already, or the name cannot name one.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    request = (
+    request = sign_own_request(key, name)
+    _write_pair(directory / f"{name}.key", _pem(key), directory / f"{name}.csr", request)
+    return request
+
+
+def sign_own_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """A request, in PEM, for a certificate of this key under this name.
+
+    Raises:
+        InputError: the name cannot name a key's owner.
+    """
+    return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(_subject(check_name(name)))
         .sign(key, hashes.SHA256())
         .public_bytes(serialization.Encoding.PEM)
     )
-    _write_pair(directory / f"{name}.key", _pem(key), directory / f"{name}.csr", request)
-    return request
 
 
 def sign_request(
@@ -111,7 +132,7 @@ def sign_request(
     request: bytes,
     *,
     name: str,
-    usage: Usage,
+    role: Role,
     hosts: Sequence[str] = (),
     days: int = CERTIFICATE_DAYS,
 ) -> bytes:
@@ -121,7 +142,7 @@ def sign_request(
         authority: who signs.
         request: PEM, from anybody; only its key is believed.
         name: whom the signer knows to have sent it; the request must ask for the same name.
-        usage: a server's certificate serves, a client's one connects; none does both.
+        role: what that is; a server's certificate serves, all others connect, none does both.
         hosts: DNS names and IP addresses of a server.
         days: how long it is valid.
 
@@ -130,15 +151,16 @@ def sign_request(
 
     Raises:
         AuthenticationError: the request is not signed by its own key, or asks for another name.
-        InputError: it is no request for an EC key, or `hosts` do not fit the usage.
+        InputError: it is no request for an EC key, or `hosts` do not fit the role.
     """
-    if (usage == "server") != bool(hosts):
+    if (role is Role.SERVER) != bool(hosts):
         raise InputError("a server's certificate needs hosts, a client's has none")
+    key = requested_key(request, name)
     builder = (
-        _builder(_subject(name), authority.certificate.subject, _requested(request, name), days)
+        _builder(_subject(name, role), authority.certificate.subject, key, days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([_USAGES[usage]]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([_usage(role)]), critical=False)
         .add_extension(_authority_id(authority), critical=False)
     )
     if hosts:
@@ -160,10 +182,12 @@ def issue_server(
         InputError: a file is there already, or a name or host is malformed.
     """
     wanted = tuple(dict.fromkeys((*LOOPBACK_HOSTS, *hosts)))
-    return _issue(authority, directory, name, usage="server", hosts=wanted)
+    return _issue(authority, directory, name, role=Role.SERVER, hosts=wanted)
 
 
-def issue_client(authority: Authority, directory: Path, *, name: str) -> Path:
+def issue_client(
+    authority: Authority, directory: Path, *, name: str, role: Role = Role.SUBMITTER
+) -> Path:
     """Make a client's `<name>.key` and `<name>.crt`; its common name is `name`.
 
     Returns:
@@ -172,7 +196,27 @@ def issue_client(authority: Authority, directory: Path, *, name: str) -> Path:
     Raises:
         InputError: a file is there already, or the name cannot name one.
     """
-    return _issue(authority, directory, name, usage="client", hosts=())
+    return _issue(authority, directory, name, role=role, hosts=())
+
+
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Return if all of these can name a server.
+
+    Raises:
+        InputError: one is neither a DNS name nor an IP address.
+    """
+    for host in hosts:
+        _host(host)
+
+
+def certificate_hosts(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names and addresses that a server's certificate speaks for; none for a client's."""
+    kind = x509.SubjectAlternativeName
+    try:
+        names = certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(each.value) for each in names)
 
 
 def create_node_key(directory: Path, name: str) -> Path:
@@ -213,20 +257,24 @@ def trust(public_key: Path, directory: Path) -> None:
 
 
 def _issue(
-    authority: Authority, directory: Path, name: str, *, usage: Usage, hosts: Sequence[str]
+    authority: Authority, directory: Path, name: str, *, role: Role, hosts: Sequence[str]
 ) -> Path:
     path = directory / f"{check_name(name)}.crt"
     if path.exists():
         raise InputError(f"{path}: exists already; move it away first")
-    for host in hosts:
-        _host(host)
+    check_hosts(hosts)
     request = create_request(directory, name)
-    write_public(path, sign_request(authority, request, name=name, usage=usage, hosts=hosts))
+    write_public(path, sign_request(authority, request, name=name, role=role, hosts=hosts))
     return path
 
 
-def _requested(request: bytes, name: str) -> ec.EllipticCurvePublicKey:
-    """The key of a request, once it is known to be its sender's own."""
+def requested_key(request: bytes, name: str) -> ec.EllipticCurvePublicKey:
+    """The key of a request, once it is known to be its sender's own.
+
+    Raises:
+        AuthenticationError: the request is not signed by its own key, or asks for another name.
+        InputError: it is no request for an EC key.
+    """
     try:
         read = x509.load_pem_x509_csr(request[:_LARGEST_REQUEST_BYTES])
         key, is_own = read.public_key(), read.is_signature_valid
@@ -257,8 +305,16 @@ def _builder(
     )
 
 
-def _subject(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _subject(name: str, role: Role | None = None) -> x509.Name:
+    named = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    if role is not None:
+        named.insert(0, x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, role.value))
+    return x509.Name(named)
+
+
+def _usage(role: Role) -> x509.ObjectIdentifier:
+    is_server = role is Role.SERVER
+    return ExtendedKeyUsageOID.SERVER_AUTH if is_server else ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
@@ -291,10 +347,6 @@ def _host(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def _encode(authority: Authority) -> bytes:
-    return authority.certificate.public_bytes(serialization.Encoding.PEM)
-
-
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -303,10 +355,14 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    pem = _read(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(f"{path}: others may read this private key; fix: chmod 600 {path}")
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Read the private key of a certificate.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: others may read it, or it holds no EC key in PEM.
+    """
+    pem = read_secret(path)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

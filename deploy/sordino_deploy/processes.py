@@ -28,14 +28,16 @@ _TAIL_BYTES = 8192
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 # Runs in the child before the real program: asks to die with the parent, closes the race with a
-# parent that died already, takes signals as a new program should, and becomes the program. No code
-# of ours runs between fork and exec, so a threaded parent is safe.
+# parent that died already, takes signals as a new program should, and becomes the program. Only a
+# hang-up is ignored until the program listens: it means to read files again, and must end none. No
+# code of ours runs between fork and exec, so a threaded parent is safe.
 _LAUNCHER = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, [])
 try:
     os.execvp(sys.argv[2], sys.argv[2:])

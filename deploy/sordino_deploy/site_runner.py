@@ -1,26 +1,28 @@
 """`sordino site run`: vault and link as two processes, restarted when they end.
 
 For one machine and one user. In production they are two services with two users. SIGHUP goes on to
-the vault, which reads its policy and keys again. Code that was not tested at this site yet, as
-after an upgrade, is tested before a vault starts with it.
+both: the vault reads its policy and keys again, and each how much it logs. Code that was not tested
+at this site yet, as after an upgrade, is tested before a vault starts with it.
 """
 
 import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from sordino_client.config import load_config
 from sordino_client.self_test_record import require_self_test
+from sordino_deploy.keeper import Keeper
 from sordino_deploy.processes import Child, Supervisor
 from sordino_deploy.self_testing import start_self_test, wait_tested
+from sordino_protocols.logs import configure_logging, log_strays
 
 _MODULES = {"vault": "sordino_client.vault_process", "link": "sordino_client.link_process"}
-_LOOK_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
+_LOOK_SECONDS = 0.25
 
 
 def run_site(config: Path) -> None:
@@ -32,26 +34,32 @@ def run_site(config: Path) -> None:
         ViolationError: the code failed its self-test.
     """
     site = load_config(config)
+    configure_logging(level=site.log.level)
+    log_strays("site")
     log = structlog.get_logger(component="site", site=site.site.name)
     logs = site.site.state / "logs"
-    pauses = dict.fromkeys(_MODULES, _LOOK_SECONDS)
     hangups: list[int] = []
-    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     with Supervisor() as supervisor:
-        children = {name: _start(supervisor, name, config, logs) for name in _MODULES}
+        # Inside: a supervisor takes SIGHUP as a reason to end.
+        signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
+        keeper = Keeper(supervisor)
+        for name in _MODULES:
+            start = partial(_start, supervisor, name, config, logs)
+            keeper.keep(start(), start)
         log.info("started", logs=str(logs))
         while True:
             time.sleep(_LOOK_SECONDS)
-            if hangups and supervisor.is_running(children["vault"]):
+            keeper.look()
+            if hangups:
                 hangups.clear()
-                os.kill(children["vault"].pid, signal.SIGHUP)
-            for name, child in children.items():
-                if not supervisor.is_running(child):
-                    log.warning("restarting", process=name, log=str(child.log))
-                    supervisor.stop(child)
-                    time.sleep(pauses[name])
-                    pauses[name] = min(2 * pauses[name], _LONGEST_PAUSE_SECONDS)
-                    children[name] = _start(supervisor, name, config, logs)
+                _hang_up(supervisor, keeper)
+
+
+def _hang_up(supervisor: Supervisor, keeper: Keeper) -> None:
+    """Have both read their files again; one that is away does so when it starts."""
+    for child in map(keeper.child, _MODULES):
+        if supervisor.is_running(child):
+            os.kill(child.pid, signal.SIGHUP)
 
 
 def _start(supervisor: Supervisor, name: str, config: Path, logs: Path) -> Child:

@@ -37,6 +37,11 @@ class SordinoError(Exception):
 
     exit_code = ExitCode.ERROR
 
+    @property
+    def reference(self) -> str:
+        """What a person can look up: E, the exit code, and which of its errors: `E0200`."""
+        return f"E{self.exit_code:02d}00"
+
 
 class InputError(SordinoError):
     """A person's input is wrong. The text names the place, the expectation and the fix."""

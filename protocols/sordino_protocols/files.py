@@ -10,9 +10,10 @@ import difflib
 import json
 import math
 import os
+import stat
 import tomllib
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, Union, get_args, get_origin
 
@@ -24,6 +25,8 @@ from sordino_protocols.errors import InputError, NotFoundError
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
+Places = Callable[[Location], str]
+"""Where a person finds a key: the file, with its line where that is known."""
 
 STRICT = ConfigDict(
     extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
@@ -66,20 +69,58 @@ def parse_toml(
         InputError: not TOML, or it breaks the model. One line a problem: file, key, expectation,
             and for an unknown key the nearest known one.
     """
+    return parse_values(
+        load_toml(text, source=source),
+        model,
+        place=lambda location: f"{source}{_line(location, lines or {})}",
+    )
+
+
+def load_toml(text: str, *, source: str) -> dict[str, object]:
+    """The values in TOML text, as they are; errors call it `source`.
+
+    Raises:
+        InputError: not TOML.
+    """
     try:
-        raw = tomllib.loads(text)
-        _require_finite(raw, source, (), lines or {})
-        spelled = json.dumps(raw, default=_spell_date)
+        return tomllib.loads(text)
     except RecursionError:
         raise InputError(f"{source}: not valid TOML for us: nested too deeply") from None
     except ValueError as error:  # tomllib's own, and Python's of a number with 5,000 digits
         raise InputError(f"{source}: not valid TOML: {error}") from None
+
+
+def parse_values(values: Mapping[str, object], model: type[Model], *, place: Places) -> Model:
+    """Read values that `tomllib` gave into `model`, as strictly as `parse_toml`.
+
+    Args:
+        values: tables, arrays and scalars.
+        model: what they must be.
+        place: where a key stands, for errors.
+
+    Raises:
+        InputError: they break the model. One line a problem, as `parse_toml` says it.
+    """
+    try:
+        _require_finite(values, place, ())
+        spelled = json.dumps(values, default=_spell_date)
+    except RecursionError:
+        raise InputError(f"{place(())}: not valid TOML for us: nested too deeply") from None
+    except ValueError as error:  # Python's, of a number with 5,000 digits
+        raise InputError(f"{place(())}: not valid TOML: {error}") from None
     try:
         # JSON mode is as strict as Python's but for tuples, paths and enums.
         return model.model_validate_json(spelled, strict=True)
     except ValidationError as error:
-        problems = error.errors(include_input=False)
-        raise InputError(_describe(problems, model, source, lines or {})) from None
+        raise InputError(_describe(error.errors(include_input=False), model, place)) from None
+
+
+def kinds_at(location: Location, model: type[BaseModel]) -> Sequence[object]:
+    """The types that a key of `model` may have, unions taken apart.
+
+    Of a key that is not known, they are those of the table around it.
+    """
+    return _resolve(location, model)[1]
 
 
 def with_absolute_paths(section: Model, directory: Path) -> Model:
@@ -96,19 +137,47 @@ def read_text(path: Path) -> str:
         NotFoundError: there is no such file.
         InputError: it cannot be read, is too large, or is not UTF-8.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise InputError(f"{path}: larger than {LARGEST_FILE_BYTES} bytes")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+    return _decode(_read(path, is_secret=False), path)
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a file of at most 4 MiB that holds a key or a password, and is its owner's alone.
+
+    Whose it is, is asked of the very file that is read: nobody can swap it in between.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: others than its owner may do anything with it, it cannot be read, or is too
+            large. Names the file and its mode, and never what is in it.
+    """
+    return _read(path, is_secret=True)
+
+
+def read_secret_text(path: Path) -> str:
+    """Read as `read_secret`, and as UTF-8.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: as `read_secret`, or it is not UTF-8.
+    """
+    return _decode(read_secret(path), path)
+
+
+def require_private(path: Path, mode: int) -> None:
+    """Return if a file's mode lets nobody in but its owner.
+
+    Args:
+        path: the file, for the error.
+        mode: as `stat` gives it.
+
+    Raises:
+        InputError: it lets others in; names the mode, and what mends it.
+    """
+    if stat.S_IMODE(mode) & 0o077:
+        raise InputError(
+            f"{path}: holds a secret that others may read (mode {stat.S_IMODE(mode):04o});"
+            f" fix: chmod 600 {path}"
+        )
 
 
 def write_secret(path: Path, content: bytes) -> None:
@@ -129,6 +198,40 @@ def write_public(path: Path, content: bytes) -> None:
         InputError: the path exists (nothing is overwritten) or cannot be written.
     """
     _write_new(path, content, mode=0o644, directory_mode=0o755)
+
+
+def replace_public(path: Path, content: bytes) -> None:
+    """Write a file that everybody may read, in place of what was there: never half of it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    _write_new(part, content, mode=0o644, directory_mode=0o755)
+    part.replace(path)
+
+
+def _read(path: Path, *, is_secret: bool) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if is_secret:
+                require_private(path, os.fstat(file.fileno()).st_mode)
+            content = file.read(LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise InputError(f"{path}: larger than {LARGEST_FILE_BYTES} bytes")
+    return content
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
 
 
 def _write_new(path: Path, content: bytes, *, mode: int, directory_mode: int) -> None:
@@ -154,19 +257,17 @@ def spell_key(location: Location) -> str:
     return text.removeprefix(".") or "(whole file)"
 
 
-def _require_finite(
-    value: object, source: str, location: Location, lines: Mapping[Location, int]
-) -> None:
+def _require_finite(value: object, place: Places, location: Location) -> None:
     match value:
         case dict():
             for key, each in value.items():
-                _require_finite(each, source, (*location, key), lines)
+                _require_finite(each, place, (*location, key))
         case list():
             for index, each in enumerate(value):
-                _require_finite(each, source, (*location, index), lines)
+                _require_finite(each, place, (*location, index))
         case float() if not math.isfinite(value):
-            where = f"{source}{_line(location, lines)}"
-            raise InputError(f"{where}: {spell_key(location)}: must be finite, not nan or inf")
+            where = f"{place(location)}: {spell_key(location)}"
+            raise InputError(f"{where}: must be finite, not nan or inf")
         case _:
             pass
 
@@ -177,15 +278,10 @@ def _spell_date(value: object) -> str:
     raise TypeError(f"TOML has no {type(value).__name__}")
 
 
-def _describe(
-    problems: Sequence[ErrorDetails],
-    model: type[BaseModel],
-    source: str,
-    lines: Mapping[Location, int],
-) -> str:
-    texts = [_describe_one(each, model, source, lines) for each in problems[:_SHOWN_PROBLEMS]]
+def _describe(problems: Sequence[ErrorDetails], model: type[BaseModel], place: Places) -> str:
+    texts = [_describe_one(each, model, place) for each in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
-        texts.append(f"{source}: and {len(problems) - _SHOWN_PROBLEMS} more")
+        texts.append(f"{place(())}: and {len(problems) - _SHOWN_PROBLEMS} more")
     return "\n".join(texts)
 
 
@@ -196,11 +292,9 @@ def _line(location: Location, lines: Mapping[Location, int]) -> str:
     return f":{lines[location]}" if location else ""
 
 
-def _describe_one(
-    problem: ErrorDetails, model: type[BaseModel], source: str, lines: Mapping[Location, int]
-) -> str:
+def _describe_one(problem: ErrorDetails, model: type[BaseModel], place: Places) -> str:
     location, text = _explain(problem, model)
-    return f"{source}{_line(location, lines)}: {text}"
+    return f"{place(location)}: {text}"
 
 
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[Location, str]:

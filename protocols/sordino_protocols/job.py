@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from sordino_protocols.aggregation_rules import MEAN
 from sordino_protocols.errors import PeerError
 from sordino_protocols.job_file import JobFile
 from sordino_protocols.job_sections import JobKind, JobSection, Positive, PrivacySection
@@ -126,6 +127,9 @@ class Job(BaseModel):
         for section in _LATER_SECTIONS:
             if raw["file"][section] is None:
                 del raw["file"][section]
+        # So is what every job did before there was a choice.
+        if self.file.cohort.aggregation == MEAN:
+            del raw["file"]["cohort"]["aggregation"]
         if raw["table_noise_multiplier"] is None:
             del raw["table_noise_multiplier"]
         return canonical_json(raw)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from sordino_protocols.aggregation_rules import MeanAggregation
 from sordino_protocols.clipping import FlatClipping, PerLayerClipping
 from sordino_protocols.errors import InputError
 from sordino_protocols.job_sections import (
@@ -292,6 +293,8 @@ def _contradictions(file: JobFile) -> Iterator[str]:
             yield f"job.kind = '{kind}' needs [{section}]"
         if section not in (*_MUST[kind], *_MAY[kind]) and is_there:
             yield f"job.kind = '{kind}' has no use for [{section}]: leave it out"
+    if file.training is None and not isinstance(file.cohort.aggregation, MeanAggregation):
+        yield "cohort.aggregation is about the rounds of [training]: leave it out"
     match kind:
         case "train" if file.synthetic is not None:
             yield from _of_synthetic(file, file.synthetic)
@@ -345,6 +348,12 @@ def _of_training(file: JobFile) -> Iterator[str]:
     is_fixed = isinstance(training.clipping, FlatClipping | PerLayerClipping)
     if not is_fixed and isinstance(optimizer, SgldOptimizer):
         yield "optimizer.kind = 'sgld' needs training.clipping.kind = 'flat' or 'per_layer'"
+    rule = file.cohort.aggregation
+    if not isinstance(rule, MeanAggregation) and not isinstance(optimizer, SgdOptimizer):
+        yield (
+            f"cohort.aggregation = '{rule.kind}' needs optimizer.kind = 'sgd': the others count on"
+            " the noise of a mean"
+        )
     shares = file.evaluation.share + (file.statistics.share if file.statistics else 0.0)
     if shares >= 1:
         yield "evaluation.share and statistics.share together must be below 1"

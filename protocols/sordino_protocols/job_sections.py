@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sordino_protocols.aggregation_rules import MEAN, AggregationRule
 from sordino_protocols.clipping import ClippingRule, FlatClipping
 from sordino_protocols.local_training import Augmentation, LocalOptimizer, LocalSgd
 from sordino_protocols.plan import LossName, StatisticsKind, SynthesisMode, UpdateKind
@@ -275,6 +276,8 @@ class CohortSection(BaseModel):
     A round is over when all have answered; when `grace_seconds` have passed since the quorum
     answered; and at the latest after `deadline_seconds`. A site where a person has yet to approve
     the job is waited for until then.
+
+    `aggregation` says how the server makes one update of those of a round; it costs no privacy.
     """
 
     model_config = _STRICT
@@ -283,6 +286,7 @@ class CohortSection(BaseModel):
     quorum: Annotated[int, Field(ge=1)] = 1
     deadline_seconds: Annotated[float, Field(gt=0, le=86_400)] = 43_200.0
     grace_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    aggregation: AggregationRule = MEAN
 
     @model_validator(mode="after")
     def _check(self) -> "CohortSection":
@@ -290,4 +294,9 @@ class CohortSection(BaseModel):
             raise ValueError("sites must not repeat a name")
         if self.sites and self.quorum > len(self.sites):
             raise ValueError("quorum must be at most the number of sites")
+        if self.quorum < self.aggregation.least_sites:
+            raise ValueError(
+                f"aggregation = '{self.aggregation.kind}' needs a quorum of at least"
+                f" {self.aggregation.least_sites}: fewer answers cannot outvote a bad one"
+            )
         return self

@@ -15,13 +15,16 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from sordino_protocols.heads import SignedHead
+from sordino_protocols.heads import GENESIS, SignedHead
 from sordino_protocols.job import SignedJob
 
 Vector = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int32]
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
+"""What this side says where it is not asked in another one."""
+OLDEST_WIRE_VERSION = 2
+"""What it still understands: servers and sites are not upgraded in the same minute."""
 
 
 def _nothing() -> Vector:
@@ -49,6 +52,7 @@ class Refusal(StrEnum):
     ACCOUNTANTS_DISAGREE = "accountants_disagree"
     OUT_OF_ORDER = "out_of_order"
     INTEGRITY = "integrity"
+    UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
 
@@ -57,10 +61,18 @@ class Recall:
     """Show a site the longest head of its ledger that the server remembers.
 
     A site whose ledger does not go on from there has lost entries: it says so, and works no more.
+
+    Attributes:
+        run_id: the run.
+        remembered: the head.
+        audit_length: entries in the server's audit log; 0 from a server that does not say.
+        audit_head: hash of the newest of them; `GENESIS` where there is none.
     """
 
     run_id: str
     remembered: SignedHead
+    audit_length: int = 0
+    audit_head: str = GENESIS
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +169,19 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """A site's answer to `Recall`: its ledger goes on from the head that it was shown."""
+    """A site's answer to `Recall`: its ledger goes on from the head that it was shown.
+
+    Attributes:
+        run_id: as asked.
+        ledger_head: of the site's ledger when it answered.
+        audit_length: entries in the site's audit log; 0 from a site that does not say.
+        audit_head: hash of the newest of them; `GENESIS` where there is none.
+    """
 
     run_id: str
     ledger_head: SignedHead
+    audit_length: int = 0
+    audit_head: str = GENESIS
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +339,8 @@ class Receipt:
         coins: one per lane, packed eight to a byte, hex.
         coins_salt: what the commitment was salted with, hex.
         ledger_head: of the site's ledger when it answered.
+        audit_length: as of `Recalled`.
+        audit_head: as of `Recalled`.
     """
 
     run_id: str
@@ -337,6 +360,8 @@ class Receipt:
     coins: str
     coins_salt: str
     ledger_head: SignedHead
+    audit_length: int = 0
+    audit_head: str = GENESIS
 
 
 @dataclass(frozen=True, slots=True)

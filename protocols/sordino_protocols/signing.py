@@ -9,10 +9,9 @@ import base64
 import binascii
 import json
 import re
-import stat
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,9 +22,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from sordino_protocols.errors import AuthenticationError, InputError, NotFoundError
-from sordino_protocols.files import write_public, write_secret
+from sordino_protocols.files import read_secret, write_public, write_secret
 
 SIGNATURE_BYTES = 64
+REVOKED = "revoked"
+"""Below a directory of trusted keys: those that count no more."""
+
 _PUBLIC_KEY_BYTES = 32
 _ALGORITHM = "ed25519"
 NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
@@ -70,9 +72,15 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class TrustStore:
-    """The public keys of those who are trusted, by name."""
+    """The public keys of those who are trusted, by name.
+
+    Attributes:
+        keys: of those who are trusted now.
+        revoked: of those who were, for what they signed before.
+    """
 
     keys: Mapping[str, Ed25519PublicKey]
+    revoked: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
 
     def verify(self, name: str, data: bytes, signature: bytes) -> None:
         """Return if `name` signed exactly `data`.
@@ -87,6 +95,10 @@ class TrustStore:
             key.verify(signature, data)
         except InvalidSignature:
             raise AuthenticationError(f"the signature is not {name!r}'s") from None
+
+    def with_revoked(self) -> "TrustStore":
+        """Trust as it was before revocations, to check what was signed and kept before them."""
+        return TrustStore({**self.revoked, **self.keys})
 
 
 def check_name(name: str) -> str:
@@ -140,12 +152,7 @@ def load_signer(path: Path, name: str) -> Signer:
         InputError: others may read the file, or it holds no Ed25519 key in PEM PKCS8.
     """
     check_name(name)
-    try:
-        mode, pem = path.stat().st_mode, path.read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such key file") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise InputError(f"{path}: others may read this private key; fix: chmod 600 {path}")
+    pem = read_secret(path)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -176,7 +183,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def load_trust(directory: Path) -> TrustStore:
-    """Trust every `<name>.pub` in `directory`, each by its name.
+    """Trust every `<name>.pub` in `directory`, each by its name; those in `revoked/` once were.
 
     Raises:
         NotFoundError: there is no such directory.
@@ -184,6 +191,12 @@ def load_trust(directory: Path) -> TrustStore:
     """
     if not directory.is_dir():
         raise NotFoundError(f"{directory}: no such directory of trusted keys")
+    revoked = directory / REVOKED
+    before = _load_keys(revoked) if revoked.is_dir() else {}
+    return TrustStore(_load_keys(directory), before)
+
+
+def _load_keys(directory: Path) -> Mapping[str, Ed25519PublicKey]:
     keys: dict[str, Ed25519PublicKey] = {}
     names: dict[bytes, str] = {}
     for path in sorted(directory.glob("*.pub")):
@@ -192,7 +205,7 @@ def load_trust(directory: Path) -> TrustStore:
         if known != name:
             raise InputError(f"{path}: the same key is trusted as {known!r}; one key, one name")
         keys[name] = key
-    return TrustStore(types.MappingProxyType(keys))
+    return types.MappingProxyType(keys)
 
 
 def _public_key(encoded: str, path: Path) -> Ed25519PublicKey:

@@ -4,54 +4,57 @@
 # source: sordino_protocols/site.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "sordino_protocols/site.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'sordino_protocols/site.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1csordino_protocols/site.proto\x12\x0fsordino.site.v1"\x1a\n\x06Sealed\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c"\x0f\n\rStatusRequest"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t"\x10\n\x0eMetricsRequest"\x1c\n\x0cMetricsReply\x12\x0c\n\x04text\x18\x01 \x01(\t"#\n\x14ListApprovalsRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08""\n\x12ListApprovalsReply\x12\x0c\n\x04json\x18\x01 \x01(\t"%\n\x13ShowApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t"!\n\x11ShowApprovalReply\x12\x0c\n\x04json\x18\x01 \x01(\t"\x9d\x01\n\rDecideRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\njob_digest\x18\x02 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\t\x12\x10\n\x08\x61pprover\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x05 \x01(\t\x12\n\n\x02\x61t\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t"-\n\x0b\x44\x65\x63ideReply\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\r2\xd6\x01\n\x05Vault\x12:\n\x06\x41nswer\x12\x17.sordino.site.v1.Sealed\x1a\x17.sordino.site.v1.Sealed\x12\x46\n\x06Status\x12\x1e.sordino.site.v1.StatusRequest\x1a\x1c.sordino.site.v1.StatusReply\x12I\n\x07Metrics\x12\x1f.sordino.site.v1.MetricsRequest\x1a\x1d.sordino.site.v1.MetricsReply2\x86\x02\n\x05\x41\x64min\x12[\n\rListApprovals\x12%.sordino.site.v1.ListApprovalsRequest\x1a#.sordino.site.v1.ListApprovalsReply\x12X\n\x0cShowApproval\x12$.sordino.site.v1.ShowApprovalRequest\x1a".sordino.site.v1.ShowApprovalReply\x12\x46\n\x06\x44\x65\x63ide\x12\x1e.sordino.site.v1.DecideRequest\x1a\x1c.sordino.site.v1.DecideReplyb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csordino_protocols/site.proto\x12\x0fsordino.site.v1\"\x1a\n\x06Sealed\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\"\x0f\n\rStatusRequest\"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x10\n\x0eMetricsRequest\"\x1c\n\x0cMetricsReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"#\n\x14ListApprovalsRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"\"\n\x12ListApprovalsReply\x12\x0c\n\x04json\x18\x01 \x01(\t\"%\n\x13ShowApprovalRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"!\n\x11ShowApprovalReply\x12\x0c\n\x04json\x18\x01 \x01(\t\"\x9d\x01\n\rDecideRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\njob_digest\x18\x02 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x03 \x01(\t\x12\x10\n\x08\x61pprover\x18\x04 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x05 \x01(\t\x12\n\n\x02\x61t\x18\x06 \x01(\t\x12\x11\n\tsignature\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\"-\n\x0b\x44\x65\x63ideReply\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\r2\xd6\x01\n\x05Vault\x12:\n\x06\x41nswer\x12\x17.sordino.site.v1.Sealed\x1a\x17.sordino.site.v1.Sealed\x12\x46\n\x06Status\x12\x1e.sordino.site.v1.StatusRequest\x1a\x1c.sordino.site.v1.StatusReply\x12I\n\x07Metrics\x12\x1f.sordino.site.v1.MetricsRequest\x1a\x1d.sordino.site.v1.MetricsReply2\xd1\x02\n\x05\x41\x64min\x12[\n\rListApprovals\x12%.sordino.site.v1.ListApprovalsRequest\x1a#.sordino.site.v1.ListApprovalsReply\x12X\n\x0cShowApproval\x12$.sordino.site.v1.ShowApprovalRequest\x1a\".sordino.site.v1.ShowApprovalReply\x12\x46\n\x06\x44\x65\x63ide\x12\x1e.sordino.site.v1.DecideRequest\x1a\x1c.sordino.site.v1.DecideReply\x12I\n\x07Metrics\x12\x1f.sordino.site.v1.MetricsRequest\x1a\x1d.sordino.site.v1.MetricsReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "sordino_protocols.site_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sordino_protocols.site_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_SEALED"]._serialized_start = 49
-    _globals["_SEALED"]._serialized_end = 75
-    _globals["_STATUSREQUEST"]._serialized_start = 77
-    _globals["_STATUSREQUEST"]._serialized_end = 92
-    _globals["_STATUSREPLY"]._serialized_start = 94
-    _globals["_STATUSREPLY"]._serialized_end = 121
-    _globals["_METRICSREQUEST"]._serialized_start = 123
-    _globals["_METRICSREQUEST"]._serialized_end = 139
-    _globals["_METRICSREPLY"]._serialized_start = 141
-    _globals["_METRICSREPLY"]._serialized_end = 169
-    _globals["_LISTAPPROVALSREQUEST"]._serialized_start = 171
-    _globals["_LISTAPPROVALSREQUEST"]._serialized_end = 206
-    _globals["_LISTAPPROVALSREPLY"]._serialized_start = 208
-    _globals["_LISTAPPROVALSREPLY"]._serialized_end = 242
-    _globals["_SHOWAPPROVALREQUEST"]._serialized_start = 244
-    _globals["_SHOWAPPROVALREQUEST"]._serialized_end = 281
-    _globals["_SHOWAPPROVALREPLY"]._serialized_start = 283
-    _globals["_SHOWAPPROVALREPLY"]._serialized_end = 316
-    _globals["_DECIDEREQUEST"]._serialized_start = 319
-    _globals["_DECIDEREQUEST"]._serialized_end = 476
-    _globals["_DECIDEREPLY"]._serialized_start = 478
-    _globals["_DECIDEREPLY"]._serialized_end = 523
-    _globals["_VAULT"]._serialized_start = 526
-    _globals["_VAULT"]._serialized_end = 740
-    _globals["_ADMIN"]._serialized_start = 743
-    _globals["_ADMIN"]._serialized_end = 1005
+  DESCRIPTOR._loaded_options = None
+  _globals['_SEALED']._serialized_start=49
+  _globals['_SEALED']._serialized_end=75
+  _globals['_STATUSREQUEST']._serialized_start=77
+  _globals['_STATUSREQUEST']._serialized_end=92
+  _globals['_STATUSREPLY']._serialized_start=94
+  _globals['_STATUSREPLY']._serialized_end=121
+  _globals['_METRICSREQUEST']._serialized_start=123
+  _globals['_METRICSREQUEST']._serialized_end=139
+  _globals['_METRICSREPLY']._serialized_start=141
+  _globals['_METRICSREPLY']._serialized_end=169
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=171
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=206
+  _globals['_LISTAPPROVALSREPLY']._serialized_start=208
+  _globals['_LISTAPPROVALSREPLY']._serialized_end=242
+  _globals['_SHOWAPPROVALREQUEST']._serialized_start=244
+  _globals['_SHOWAPPROVALREQUEST']._serialized_end=281
+  _globals['_SHOWAPPROVALREPLY']._serialized_start=283
+  _globals['_SHOWAPPROVALREPLY']._serialized_end=316
+  _globals['_DECIDEREQUEST']._serialized_start=319
+  _globals['_DECIDEREQUEST']._serialized_end=476
+  _globals['_DECIDEREPLY']._serialized_start=478
+  _globals['_DECIDEREPLY']._serialized_end=523
+  _globals['_VAULT']._serialized_start=526
+  _globals['_VAULT']._serialized_end=740
+  _globals['_ADMIN']._serialized_start=743
+  _globals['_ADMIN']._serialized_end=1080
 # @@protoc_insertion_point(module_scope)

@@ -14,8 +14,8 @@ from sordino_protocols.messages import Admission, Evaluation, Receipt, Statistic
 from sordino_protocols.plan import RunPlan, StatisticsPlan
 from sordino_server.admitted import Admitted
 from sordino_server.aggregation import check_update
+from sordino_server.answers import ImplausibleError, Rejection
 from sordino_server.plausibility import check_admission, check_histogram, check_statistics
-from sordino_server.strategy import ImplausibleError, Rejection
 
 
 def accept_admission(job_digest: str, plan: RunPlan) -> Callable[[str, Admission], None]:
@@ -76,7 +76,9 @@ def accept_update(
                 dimension=dimension,
                 expected_batch_size=training.sampling_rate * admitted.units[site],
                 clipping_norm=clipping_norm,
-            )
+            ),
+            # Length and finiteness were seen to before.
+            otherwise=Rejection.NORM_EXCEEDED,
         )
 
     return check
@@ -116,8 +118,8 @@ def _require_shape(shape: tuple[int, ...], length: int) -> None:
         raise ImplausibleError(Rejection.BAD_SHAPE, "a vector of another length")
 
 
-def _believe(check: Callable[[], None]) -> None:
+def _believe(check: Callable[[], None], *, otherwise: Rejection = Rejection.IMPLAUSIBLE) -> None:
     try:
         check()
     except PeerError as error:
-        raise ImplausibleError(Rejection.IMPLAUSIBLE, str(error)) from None
+        raise ImplausibleError(otherwise, str(error)) from None

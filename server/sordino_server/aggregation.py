@@ -2,7 +2,7 @@
 
 Every input is already private, so nothing here costs privacy; what must stay true is that one
 site's bytes cannot poison the model unseen. An update is refused when it is not finite or longer
-than clipping and noise can make it.
+than clipping and noise can make it; what a site can do with one that is not, the job's rule bounds.
 """
 
 import math
@@ -13,11 +13,20 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from sordino_protocols.aggregation_rules import (
+    MEAN,
+    AggregationRule,
+    KrumAggregation,
+    MeanAggregation,
+    MedianAggregation,
+    TrimmedMeanAggregation,
+)
 from sordino_protocols.clipping import AdaptiveClipping
-from sordino_protocols.errors import PeerError
+from sordino_protocols.errors import InputError, PeerError
 from sordino_protocols.local_training import LocalAdam, LocalSgd
 from sordino_protocols.models import FloatVector
 from sordino_protocols.plan import TrainingPlan
+from sordino_server.robust_statistics import krum, median, trimmed_mean
 
 # A declared order of magnitude may be off by half an order, and still be one.
 _HALF_AN_ORDER = math.sqrt(10)
@@ -146,20 +155,33 @@ def largest_plausible_delta(
 
 
 def aggregate(
-    updates: Sequence[FloatVector], units: Sequence[int], plan: TrainingPlan
+    updates: Sequence[FloatVector],
+    units: Sequence[int],
+    plan: TrainingPlan,
+    *,
+    rule: AggregationRule = MEAN,
 ) -> CohortRelease:
     """What a round's sites released together, the same in whatever order they answered.
+
+    Under another rule than the mean every site counts alike: what a site says of its own size must
+    not give it a larger vote. The total is that of a cohort whose sites all released the location
+    that the rule finds.
 
     Args:
         updates: one a site.
         units: their declared orders of magnitude, in the same order.
         plan: decides whether updates are sums or deltas.
+        rule: the job's.
 
     Raises:
         ValueError: no update, or lengths that do not fit.
+        InputError: fewer updates than the rule needs.
     """
     if len(units) != len(updates):
         raise ValueError(f"{len(updates)} updates of {len(units)} sites")
+    if not isinstance(rule, MeanAggregation):
+        location = _robust_location(updates, units, plan, rule)
+        return CohortRelease(location * sum(units), sum(units), len(updates))
     if plan.update == "delta":
         updates = [
             _weighted(update, number, plan) for update, number in zip(updates, units, strict=True)
@@ -211,6 +233,41 @@ def gradient_noise_variance(
     """
     std = plan.noise_multiplier * clipping_norm / (plan.sampling_rate * units)
     return sites * plan.local_steps * std**2
+
+
+def _robust_location(
+    updates: Sequence[FloatVector],
+    units: Sequence[int],
+    plan: TrainingPlan,
+    rule: TrimmedMeanAggregation | MedianAggregation | KrumAggregation,
+) -> FloatVector:
+    """The rule's location of what each site released per unit that it declares."""
+    if len(updates) < rule.least_sites:
+        raise InputError(
+            f"cohort.aggregation = '{rule.kind}' needs the updates of {rule.least_sites} sites;"
+            f" there are {len(updates)}"
+        )
+    pairs = zip(updates, units, strict=True)
+    vectors = np.stack([_per_unit(update, number, plan) for update, number in pairs])
+    match rule:
+        case TrimmedMeanAggregation(bad_sites=bad_sites):
+            return trimmed_mean(vectors, bad_sites=bad_sites)
+        case MedianAggregation():
+            return median(vectors)
+        case KrumAggregation(bad_sites=bad_sites, keep=keep):
+            dimension = vectors.shape[1] - plan.extra_coordinates
+            return krum(vectors, bad_sites=bad_sites, keep=keep, dimension=dimension)
+        case _:
+            assert_never(rule)
+
+
+def _per_unit(update: FloatVector, units: int, plan: TrainingPlan) -> FloatVector:
+    """Of a delta the model's part is that already."""
+    scaled = update / units
+    if plan.update == "delta":
+        model = len(update) - plan.extra_coordinates
+        scaled[:model] = update[:model]
+    return scaled
 
 
 def _weighted(update: FloatVector, units: int, plan: TrainingPlan) -> FloatVector:

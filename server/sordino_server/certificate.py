@@ -40,7 +40,6 @@ from sordino_server.runs import (
     RESULTS,
     SYNTHESIS,
     RunDirectory,
-    write_whole,
 )
 from sordino_server.statement import EvaluationFacts
 from sordino_server.table_facts import Counts, SynthesisFacts
@@ -83,18 +82,17 @@ def issue(run: RunDirectory, signer: Signer, sites: TrustStore) -> Certificate:
         PeerError: a sealed message there cannot be read.
         IntegrityError: it is another message than it should be.
     """
-    model = run.path / MODEL
     proceedings = Proceedings(
         run_id=run.run_id,
         job=run.manifest().job,
         admissions=run.sealed("admissions"),
         receipts=run.sealed("receipts"),
         evaluation=run.read_if_there(EVALUATION, EvaluationFacts),
-        model=model.read_bytes() if model.exists() else None,
+        model=run.content(MODEL) if run.has(MODEL) else None,
         table=_table(run),
     )
     certificate = certify(proceedings, signer, sites, now=dt.datetime.now(dt.UTC))
-    write_whole(run.path / CERTIFICATE, certificate.canonical())
+    run.save_content(CERTIFICATE, certificate.canonical())
     return certificate
 
 
@@ -176,9 +174,7 @@ def _table(run: RunDirectory) -> TableClaims | None:
         epsilon=epsilon,
         epsilon_without_masks=without_masks,
         files={
-            name: hashlib.sha256((run.path / name).read_bytes()).hexdigest()
-            for name in RESULTS
-            if (run.path / name).exists()
+            name: hashlib.sha256(run.content(name)).hexdigest() for name in RESULTS if run.has(name)
         },
     )
 

@@ -1,23 +1,20 @@
 """One run, from admission to the statement. Everything it knows is in the run's directory.
 
-What must stay true: it can be killed at any line and started again. A round that was not
-checkpointed is asked again with the same bytes, so a site that has already answered answers with
-the same bytes, unpaid. An update is aggregated only if it answers this run, this round and this job
-and is no longer than clipping and noise can make it. However a run ends, every site that was asked
-to hold budget for it is told that it may let go.
+What must stay true: it can be killed at any line and started again, and begins again by itself
+when the server's own disk or store was in trouble. However a run ends, every site that was asked to
+hold budget for it is told that it may let go.
 """
 
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import structlog
+from structlog.contextvars import bound_contextvars
 
-from sordino_protocols.accounting import epsilon_by_pld
 from sordino_protocols.errors import InputError
 from sordino_protocols.feature_statistics import make_scaling
-from sordino_protocols.job import Job
+from sordino_protocols.logs import seconds_since
 from sordino_protocols.messages import (
     Admission,
     Admit,
@@ -26,34 +23,31 @@ from sordino_protocols.messages import (
     Inquire,
     Measure,
     Receipt,
-    RoundPlan,
     Settle,
     Statistics,
-    Update,
     Vector,
 )
-from sordino_protocols.models import initial_weights
 from sordino_protocols.optimizer import SgldOptimizer
-from sordino_protocols.plan import StatisticsPlan, TrainingPlan
+from sordino_protocols.plan import StatisticsPlan
 from sordino_protocols.rounds import TERMINAL_RUN_STATES, RunEvent, RunState
 from sordino_server.acceptance import (
     accept_admission,
     accept_evaluation,
     accept_receipt,
     accept_statistics,
-    accept_update,
 )
-from sordino_server.admitted import Admitted, read_admitted
-from sordino_server.aggregation import aggregate, clipping_norm_at, sum_updates
+from sordino_server.admitted import read_admitted
+from sordino_server.aggregation import sum_updates
 from sordino_server.brought_model import check_fit
 from sordino_server.certificate import issue
+from sordino_server.decisions import Decisions
 from sordino_server.evaluating import evaluation_facts
 from sordino_server.heads import HeadStore
 from sordino_server.inquiry import inquire
 from sordino_server.langevin import check_temperature
-from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
+from sordino_server.perseverance import Perseverance
 from sordino_server.plausibility import check_same_columns
-from sordino_server.questions import Questions, RunFailedError, silences
+from sordino_server.questions import FailureCause, Questions, RunFailedError, silences
 from sordino_server.runs import (
     ADMISSIONS,
     COUNTS,
@@ -72,26 +66,45 @@ from sordino_server.statement import (
     admission_facts,
     receipt_facts,
 )
-from sordino_server.strategy import Outcome, Strategy
+from sordino_server.strategy import Strategy
 from sordino_server.synthesizing import synthesize
 from sordino_server.synthetic_source import check_source, find_source
 from sordino_server.table_facts import Counts, SynthesisFacts, count_facts
 from sordino_server.tabulating import collect, describe
+from sordino_server.training_rounds import TrainingRounds
 
 MOST_ATTEMPTS = 5
 """How often a run is started that gets no further; after that it is only wound up."""
 
 _CONFIDENCE = 0.95
-_CONNECT_SECONDS = 60.0
+_CONNECT_SECONDS = 180.0  # after a power cut sites need a minute, and a reboot, to be back
 
 
 class Coordinator:
     """Drives one run through `rounds.RUN_TRANSITIONS`."""
 
-    def __init__(self, run: RunDirectory, strategy: Strategy, heads: HeadStore) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        strategy: Strategy,
+        heads: HeadStore,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        decisions: Decisions | None = None,
+    ) -> None:
+        """Take a run up.
+
+        Args:
+            run: which.
+            strategy: asks the sites.
+            heads: what is remembered of the sites' ledgers.
+            sleep: waits, where nothing else does.
+            decisions: see `Questions`.
+        """
         self._run = run
+        self._sleep = sleep
         self._strategy = strategy
-        self._questions = Questions(run, strategy, heads)
+        self._questions = Questions(run, strategy, heads, decisions=decisions)
         self._signed = run.manifest().job
         self._job = run.job()
         self._plan = self._job.plan
@@ -103,24 +116,33 @@ class Coordinator:
         Raises:
             RunFailedError: it cannot be finished; the run's log says why.
         """
-        with self._run.locked():
+        with bound_contextvars(run_id=self._run.run_id), self._run.locked():
             try:
-                self._go_on()
+                patience = self._job.file.cohort.deadline_seconds
+                waiting = Perseverance(self._run, patience_seconds=patience, sleep=self._sleep)
+                waiting.persevere(self._go_on)
             except (RunFailedError, InputError) as error:
                 # First the sites: once the run is over, nobody comes back to it.
                 unsettled = self._questions.release_holds(self._cohort())
-                self._run.advance(RunEvent.GAVE_UP, reason=str(error), unsettled=unsettled)
-                raise RunFailedError(str(error)) from error
+                cause = (
+                    error.cause if isinstance(error, RunFailedError) else FailureCause.IMPOSSIBLE
+                )
+                facts = {"reason": str(error), "cause": cause.value, "unsettled": unsettled}
+                self._run.advance(RunEvent.GAVE_UP, **facts)
+                raise RunFailedError(str(error), cause=cause) from error
 
     def _go_on(self) -> None:
         if self._run.attempts_in_vain() > MOST_ATTEMPTS:
-            raise RunFailedError("the server app failed again and again: see the server's log")
+            reason = "the server app failed again and again: see the server's log"
+            raise RunFailedError(reason, cause=FailureCause.CRASHED)
         is_free = self._signed.purpose in {"price", "mock"}
         while (state := self._run.state()) not in TERMINAL_RUN_STATES:
+            started = time.monotonic()
             if is_free:
                 self._go_on_for_free(state)
             else:
                 self._go_on_with_work(state)
+            self._log.info("state_ended", state=state.value, dur_s=seconds_since(started))
 
     # ------------------------------------------------------------------ a price, or a mock
 
@@ -154,7 +176,7 @@ class Coordinator:
             case RunState.MEASURING if self._plan.statistics is not None:
                 self._measure(self._plan.statistics)
             case RunState.TRAINING:
-                self._rounds(self._plan.require_training())
+                self._train()
             case RunState.EVALUATING:
                 self._train_on_synthetic()
                 self._evaluate()
@@ -168,16 +190,18 @@ class Coordinator:
         wanted, quorum = self._wanted(), self._job.file.cohort.quorum
         if len(wanted) < quorum:
             raise RunFailedError(
-                f"{len(wanted)} of the job's sites are enrolled; it needs a quorum of {quorum}"
+                f"{len(wanted)} of the job's sites are enrolled; it needs a quorum of {quorum}",
+                cause=FailureCause.NO_QUORUM,
             )
         patience = min(_CONNECT_SECONDS, self._job.file.cohort.deadline_seconds)
         deadline = time.monotonic() + patience
         while len(connected := set(self._strategy.connected()) & set(wanted)) < quorum:
             if time.monotonic() > deadline:
                 raise RunFailedError(
-                    f"{len(connected)} sites are connected; the job needs a quorum of {quorum}"
+                    f"{len(connected)} sites are connected; the job needs a quorum of {quorum}",
+                    cause=FailureCause.NO_QUORUM,
                 )
-            time.sleep(0.1)
+            self._sleep(0.1)
         self._run.advance(RunEvent.STARTED, cohort=wanted)
 
     def _wanted(self) -> list[str]:
@@ -235,7 +259,7 @@ class Coordinator:
     def _train_on_synthetic(self) -> None:
         """Make the model of a job that needs no site for it, unless an earlier attempt has."""
         file, digest = self._job.file, self._signed.digest
-        if file.synthetic is not None and not (self._run.path / MODEL).exists():
+        if file.synthetic is not None and not self._run.has(MODEL):
             # Brings torch, which no other run needs.
             from sordino_server.synthetic_rows import train_on_source  # noqa: PLC0415
 
@@ -260,66 +284,9 @@ class Coordinator:
         scaling = self._run.scaling()
         return np.zeros(0, dtype=np.float32) if scaling is None else scaling.vector()
 
-    def _rounds(self, plan: TrainingPlan) -> None:
-        admitted = read_admitted(self._run)
-        state = self._run.checkpoint() or self._initial(plan, admitted)
-        with ThreadPoolExecutor(1) as accountant:
-            while state.rounds_done < plan.rounds:
-                number = state.rounds_done + 1
-                spent = accountant.submit(_epsilon_after, plan, number, self._job)
-                started = time.monotonic()
-                before = state
-                state, outcome = self._round(plan, number, before, admitted)
-                # Before the checkpoint: after a crash in between the round is asked, and logged,
-                # again, and the later entry holds.
-                self._run.record(
-                    "round",
-                    round=number,
-                    rounds=plan.rounds,
-                    participants=sorted(outcome.answers),
-                    rejections={site: each.value for site, each in outcome.rejections.items()},
-                    refusals={site: each.value for site, each in outcome.refusals.items()},
-                    update_norm=float(np.linalg.norm(state.weights - before.weights)),
-                    epsilon_spent=spent.result(),
-                    seconds=round(time.monotonic() - started, 4),
-                )
-                self._run.save_checkpoint(state)
-        released = released_weights(state, plan)
-        self._run.save_model(released, job_digest=self._signed.digest)
+    def _train(self) -> None:
+        TrainingRounds(self._run, self._questions).go_on()
         self._run.advance(RunEvent.TRAINED)
-
-    def _round(
-        self, plan: TrainingPlan, number: int, state: ServerState, admitted: Admitted
-    ) -> tuple[ServerState, Outcome[Update]]:
-        run_id, digest = self._run.run_id, self._signed.digest
-        weights = state.weights.astype(np.float32)
-        request = RoundPlan(run_id, digest, number, weights, self._scaling())
-        clipping_norm = clipping_norm_at(state.weights, plan)
-
-        check = accept_update(
-            digest,
-            self._plan,
-            admitted,
-            number=number,
-            dimension=len(state.weights),
-            clipping_norm=clipping_norm,
-        )
-        outcome = self._questions.ask(admitted.sites, request, Update, check=check)
-        if plan.lanes:
-            readings = {
-                site: _lane_readings(each.vector, plan, clipping_norm)
-                for site, each in outcome.answers.items()
-            }
-            self._run.save_readings(number, readings)
-        release = aggregate(
-            [each.vector.astype(np.float64) for each in outcome.answers.values()],
-            [admitted.units[site] for site in outcome.answers],
-            plan,
-        )
-        optimizer = self._job.file.require_optimizer()
-        seed = bytes.fromhex(digest)
-        advanced = advance(state, release, plan=plan, optimizer=optimizer, seed=seed)
-        return advanced, outcome
 
     def _evaluate(self) -> None:
         admitted, plan = read_admitted(self._run), self._plan.require_evaluation()
@@ -375,24 +342,8 @@ class Coordinator:
             receipts={site: receipt_facts(each) for site, each in outcome.answers.items()},
         )
         self._run.save(STATEMENT, statement)
-        issue(self._run, self._strategy.signer, self._strategy.sites)
+        issue(self._run, self._strategy.signer, self._strategy.sites.with_revoked())
         # A site whose admission came too late holds budget, and takes no part.
         late = [site for site in self._cohort() if site not in sites]
         others = self._questions.release_holds(late)
         self._run.advance(RunEvent.SETTLED, unsettled=silences(outcome) | others)
-
-    def _initial(self, plan: TrainingPlan, admitted: Admitted) -> ServerState:
-        seed = bytes.fromhex(self._signed.digest)
-        model = self._job.file.require_model()
-        weights = initial_weights(model, admitted.feature_count, seed=seed)
-        return initial_state(weights, plan)
-
-
-def _lane_readings(update: Vector, plan: TrainingPlan, clipping_norm: float) -> Vector:
-    """[groups, lanes]: as if the round's clipping norm had been the plan's, for the audit."""
-    lanes = update[-plan.lane_coordinates :].reshape(plan.lane_groups, plan.lanes)
-    return lanes / np.float32(clipping_norm / plan.clipping_norm)
-
-
-def _epsilon_after(plan: TrainingPlan, number: int, job: Job) -> float:
-    return epsilon_by_pld(plan.event_after(number), job.file.guarantee.delta)

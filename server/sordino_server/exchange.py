@@ -6,6 +6,7 @@ must stay true: an answer is believed to come from a site because of the envelop
 because of anything here.
 """
 
+import datetime as dt
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ class AnswerError(StrEnum):
     """Why a site's answer is none."""
 
     UNREACHABLE = "unreachable"
-    """The site is not connected."""
+    """The site is not connected, or its link was started anew and has lost the message."""
     FAILED = "failed"
     """The site could not answer, and does not say why."""
     LATE = "late"
@@ -73,12 +74,14 @@ class Pending:
         asked: message id to whom it was sent.
         announced: replies without their envelope yet.
         unreachable: sites that were not connected when we sent.
+        sent_at: Unix time at which it was sent.
         expires_at: Unix time after which nothing is waited for.
     """
 
     asked: Mapping[str, _Asked]
     announced: tuple[_Announced, ...]
     unreachable: tuple[str, ...]
+    sent_at: float
     expires_at: float
 
     @property
@@ -94,16 +97,20 @@ class Pending:
 class Exchange:
     """Sends to sites by name and collects their answers."""
 
-    def __init__(self, grid: Grid, poll_seconds: float = 0.05) -> None:
+    def __init__(self, grid: Grid, poll_seconds: float = 0.05, look_seconds: float = 2.0) -> None:
         """Use a grid.
 
         Args:
             grid: Flower's, of a running server app, or `LocalGrid`.
             poll_seconds: how long a poll without news takes at least.
+            look_seconds: how often it is looked, while a site is silent, whether its link was
+                started anew: a query for the SuperLink.
         """
         self._grid = grid
         self._poll_seconds = poll_seconds
         self._known: dict[str, int] = {}
+        self._look_seconds = look_seconds
+        self._looked_at = time.monotonic()
 
     def nodes(self) -> dict[str, int]:
         """The connected sites: registered name to Flower's node id."""
@@ -151,6 +158,7 @@ class Exchange:
             asked=sent,
             announced=(),
             unreachable=tuple(site for site in envelopes if site not in reached),
+            sent_at=now,
             expires_at=now + ttl_seconds,
         )
 
@@ -168,9 +176,33 @@ class Exchange:
         else:
             more, pending = _pull(self._grid, pending)
         answers += more
+        if not answers and pending.sites and self._is_time_to_look():
+            answers, pending = self._lost(pending)
         if not answers and pending.sites:
             time.sleep(max(0.0, self._poll_seconds - (time.monotonic() - asked_at)))
         return answers, pending
+
+    def _is_time_to_look(self) -> bool:
+        now = time.monotonic()
+        is_time = now - self._looked_at >= self._look_seconds
+        if is_time:
+            self._looked_at = now
+        return is_time
+
+    def _lost(self, pending: Pending) -> tuple[list[Answer], Pending]:
+        """Sites whose link was started anew since they were asked; see `AnswerError.UNREACHABLE`.
+
+        A link takes a message before it has answered it, and Flower hands none out twice. It may
+        also have died after it announced its answer, and before all of that was up.
+        """
+        joined = {info.name: _unix(info.last_activated_at) for info in self._grid.get_nodes()}
+        lost = {site for site in pending.sites if joined.get(site, 0.0) > pending.sent_at}
+        left = replace(
+            pending,
+            asked={key: each for key, each in pending.asked.items() if each.site not in lost},
+            announced=tuple(each for each in pending.announced if each.site not in lost),
+        )
+        return [Answer(site, error=AnswerError.UNREACHABLE) for site in sorted(lost)], left
 
     def _metadata(
         self, node_id: int, message_type: str, created_at: float, ttl_seconds: float
@@ -270,6 +302,11 @@ def _without(pending: Pending, keys: Iterable[str]) -> Pending:
     gone = set(keys)
     left = {key: asked for key, asked in pending.asked.items() if key not in gone}
     return replace(pending, asked=left)
+
+
+def _unix(stamp: str) -> float:
+    """Unix time of an ISO 8601 stamp; 0 for an empty one."""
+    return dt.datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
 
 
 def _error(code: int) -> AnswerError:

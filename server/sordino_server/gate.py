@@ -10,7 +10,7 @@ poll; held polls cost two requests instead of hundreds, and an answer is noticed
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SMALL_BYTES = 16 * 1024 * 1024  # of a request that carries no envelope
+_STRANGER = frozenset({401, 403})
 _SETTLE_SECONDS = 0.005  # pushes come in bursts: wake once, after the last
 
 
@@ -103,6 +104,7 @@ class Gate:
         departing: news that pushes on this gate make.
         hold_seconds: how long a poll is held at most.
         max_envelope_bytes: largest body of a request that carries an envelope.
+        on_stranger: called when Flower did not believe who asked.
     """
 
     app: ASGIApp
@@ -111,12 +113,14 @@ class Gate:
     departing: News
     hold_seconds: float
     max_envelope_bytes: int
+    on_stranger: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        send = self._noticing(send)
         role = self._role(scope)
         if role is None:
             await PlainTextResponse("not found", status_code=404)(scope, receive, send)
@@ -132,6 +136,14 @@ class Gate:
                 await self._poll(scope, receive, send)
             case Role.PUSH | Role.PUSH_ENVELOPE:
                 await self._push(scope, receive, send)
+
+    def _noticing(self, send: Send) -> Send:
+        async def noticed(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in _STRANGER:
+                self.on_stranger()
+            await send(message)
+
+        return noticed
 
     def _role(self, scope: Scope) -> Role | None:
         if scope["type"] != "http":

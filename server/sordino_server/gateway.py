@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NoReturn
 
 import grpc
+import structlog
 
 from sordino_protocols.errors import (
     AuthenticationError,
@@ -21,6 +21,7 @@ from sordino_protocols.errors import (
     NotFoundError,
     PeerError,
     SordinoError,
+    UnreachableError,
     ViolationError,
 )
 from sordino_protocols.gateway_pb2 import (
@@ -37,10 +38,15 @@ from sordino_protocols.gateway_pb2 import (
 )
 from sordino_protocols.gateway_pb2_grpc import GatewayServicer, add_GatewayServicer_to_server
 from sordino_protocols.job import PURPOSES, Job, SignedJob, read_job, verify_job
+from sordino_protocols.model_file import ReleasedModel
 from sordino_protocols.rounds import TERMINAL_RUN_STATES
-from sordino_protocols.signing import TrustStore, load_trust
+from sordino_protocols.signing import TrustStore
+from sordino_server.auth_failures import AuthFailure, AuthFailures
 from sordino_server.brought_model import join_pieces, read_brought
+from sordino_server.callers import Callers
 from sordino_server.config import ServerConfig
+from sordino_server.decisions import Decisions, open_decisions
+from sordino_server.gateway_tls import gateway_credentials
 from sordino_server.quarantine import artifact, check_no_quarantine, quarantine_of
 from sordino_server.queue import Queue
 from sordino_server.runs import (
@@ -55,6 +61,7 @@ from sordino_server.runs import (
 from sordino_server.superlink import SuperLink
 from sordino_server.synthetic_source import find_source, find_syntheses
 from sordino_server.table_facts import Descriptions
+from sordino_server.trust import live_trust
 
 # What is told of a run beside its log, by file.
 _SHOWN = {
@@ -69,32 +76,36 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 def serve_gateway(
-    config: ServerConfig, superlink: SuperLink, queue: Queue, runs: Runs
+    config: ServerConfig,
+    superlink: SuperLink,
+    queue: Queue,
+    runs: Runs,
+    *,
+    auth_failures: AuthFailures | None = None,
 ) -> tuple[grpc.Server, int]:
     """Start the gateway; returns it and the port it listens on.
 
     Raises:
         InputError: a certificate or key cannot be read, or the address cannot be used.
-        NotFoundError: the directory of submitters is missing.
+        NotFoundError: the directory of submitters or the authority's certificate is missing.
     """
     # Without SO_REUSEPORT: a second server at this address is an error, not half of the callers'.
     options = (("grpc.so_reuseport", 0),)
     server = grpc.server(
         ThreadPoolExecutor(_WORKERS, thread_name_prefix="gateway"), options=options
     )
-    service = Gateway(superlink, queue, runs, load_trust(config.server.submitters))
+    callers = Callers(config.gateway.client_ca, auth_failures or AuthFailures())
+    submitters = live_trust(config.server.submitters)
+    decisions = open_decisions(config.audit_log_path)
+    service = Gateway(superlink, queue, runs, submitters, callers=callers, decisions=decisions)
     add_GatewayServicer_to_server(service, server)  # type: ignore[no-untyped-call]  # generated
-    credentials = grpc.ssl_server_credentials(
-        [(_pem(config.server.private_key), _pem(config.server.certificate))],
-        root_certificates=_pem(config.gateway.client_ca),
-        require_client_auth=True,
-    )
+    credentials = gateway_credentials(config)
     try:
         port = server.add_secure_port(config.gateway.address, credentials)
     except RuntimeError:
         raise InputError(
-            f"the gateway cannot listen at {config.gateway.address}: the address is taken, or key "
-            "and certificate are not a pair"
+            f"the gateway cannot listen at {config.gateway.address}: the address is taken, or "
+            f"{config.gateway.client_ca} is no certificate"
         ) from None
     server.start()
     return server, port
@@ -104,25 +115,35 @@ class Gateway(GatewayServicer):
     """`sordino.gateway.v1.Gateway`."""
 
     def __init__(
-        self, superlink: SuperLink, queue: Queue, runs: Runs, submitters: TrustStore
+        self,
+        superlink: SuperLink,
+        queue: Queue,
+        runs: Runs,
+        submitters: TrustStore,
+        *,
+        callers: Callers,
+        decisions: Decisions,
     ) -> None:
         self._superlink = superlink
         self._queue = queue
         self._runs = runs
         self._submitters = submitters
+        self._callers = callers
+        self._decisions = decisions
+        self._log = structlog.get_logger(component="server")
         self._watchers = threading.BoundedSemaphore(_MOST_WATCHERS)
 
     def Submit(self, request: SubmitRequest, context: grpc.ServicerContext) -> SubmitReply:  # noqa: N802
         """Queue a job."""
         signed, job = self._verified(request, context)
         if signed.purpose == "validate":
-            _abort(context, InputError("a validation comes with the model that it is of"))
+            self._refuse(context, InputError("a validation comes with the model that it is of"))
         if job.file.synthetic is not None:
             try:
                 find_source(self._runs, job.file, submitter=signed.submitter)
             except SordinoError as error:
-                _abort(context, error)
-        return self._queued(self._runs.create(signed))
+                self._refuse(context, error)
+        return self._queue_job(signed, job, None, context)
 
     def SubmitModel(  # noqa: N802
         self, parts: Iterator[SubmitRequest], context: grpc.ServicerContext
@@ -131,16 +152,19 @@ class Gateway(GatewayServicer):
         # Who it is comes first: nobody's bytes are collected before that is known.
         signed, job = self._verified(next(parts, SubmitRequest()), context)
         if signed.purpose != "validate":
-            _abort(context, InputError("a job that is not signed to be a validation has no model"))
+            self._refuse(
+                context, InputError("a job that is not signed to be a validation has no model")
+            )
         try:
             model = read_brought(join_pieces(part.content for part in parts), job)
             check_no_quarantine(model, self._runs)
         except (InputError, IntegrityError, ViolationError) as error:
-            _abort(context, error)
-        return self._queued(self._runs.create(signed, brought=model))
+            self._refuse(context, error)
+        return self._queue_job(signed, job, model, context)
 
-    def Sites(self, _: SitesRequest, __: grpc.ServicerContext) -> SitesReply:  # noqa: N802
+    def Sites(self, _: SitesRequest, context: grpc.ServicerContext) -> SitesReply:  # noqa: N802
         """List the enrolled sites."""
+        self._callers.name(context)
         nodes = self._superlink.nodes()
         return SitesReply(json=json.dumps({node.name: node.is_online for node in nodes}))
 
@@ -150,7 +174,7 @@ class Gateway(GatewayServicer):
         if not self._watchers.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many are watching")
         try:
-            yield from _follow(run, context)
+            yield from self._follow(run, context)
         finally:
             self._watchers.release()
 
@@ -165,7 +189,7 @@ class Gateway(GatewayServicer):
             "job": json.loads(signed.body),
         }
         for name, key in _SHOWN.items():
-            if (run.path / name).exists():
+            if run.has(name):
                 facts[key] = json.loads(run.artifact(name))
         described = run.read_if_there(DESCRIPTIONS, Descriptions)
         if described is not None:
@@ -191,20 +215,27 @@ class Gateway(GatewayServicer):
         """A job that the caller signed for what it is, or to be priced."""
         purpose = PURPOSES.get(request.purpose)
         if purpose is None:
-            _abort(context, InputError(f"purpose must be one of {', '.join(PURPOSES)}"))
+            self._refuse(context, InputError(f"purpose must be one of {', '.join(PURPOSES)}"))
         signed = SignedJob(
             request.body, request.submitter, request.signature, purpose, request.nonce
         )
         try:
             job = verify_job(signed, self._submitters)
         except (PeerError, AuthenticationError) as error:
-            _abort(context, error)
-        if signed.submitter != _caller(context):
-            _abort(context, AuthenticationError("the certificate and the signature differ in name"))
+            if isinstance(error, AuthenticationError):
+                self._callers.failures.count(AuthFailure.JOB_SIGNATURE)
+            self._refuse(context, error)
+        if signed.submitter != self._callers.name(context):
+            self._callers.failures.count(AuthFailure.JOB_SIGNATURE)
+            self._refuse(
+                context, AuthenticationError("the certificate and the signature differ in name")
+            )
         if purpose not in {"price", job.purpose}:
-            _abort(context, InputError(f"the job is signed to {purpose}, and says {job.purpose}"))
+            self._refuse(
+                context, InputError(f"the job is signed to {purpose}, and says {job.purpose}")
+            )
         if purpose == "price" and job.purpose == "mock":
-            _abort(context, InputError("a mock costs nothing: there is no price to ask for"))
+            self._refuse(context, InputError("a mock costs nothing: there is no price to ask for"))
         return signed, job
 
     def _synthetic_runs(self, signed: SignedJob) -> list[str]:
@@ -213,9 +244,29 @@ class Gateway(GatewayServicer):
         found = find_syntheses(self._runs, dataset=file.job.dataset, submitter=signed.submitter)
         return [run.run_id for run in found]
 
-    def _queued(self, run: RunDirectory) -> SubmitReply:
+    def _queue_job(
+        self,
+        signed: SignedJob,
+        job: Job,
+        brought: ReleasedModel | None,
+        context: grpc.ServicerContext,
+    ) -> SubmitReply:
+        """Queue a job that was accepted; on record first, so that none is queued without it."""
+        try:
+            self._decisions.accepted(signed, job)
+        except SordinoError as error:
+            _abort(context, error)
+        run = self._runs.create(signed, brought=brought)
         self._queue.wake()
         return SubmitReply(run_id=run.run_id)
+
+    def _refuse(self, context: grpc.ServicerContext, error: SordinoError) -> NoReturn:
+        """End the call of somebody whose job is not accepted; on record, if that can be."""
+        try:
+            self._decisions.refused(self._callers.name(context), error)
+        except SordinoError as unrecorded:
+            self._log.error("refusal_not_recorded", reason=str(unrecorded))
+        _abort(context, error)
 
     def _run(self, run_id: str, context: grpc.ServicerContext) -> RunDirectory:
         """A run of the caller's own; somebody else's is not there."""
@@ -224,35 +275,24 @@ class Gateway(GatewayServicer):
             submitter = run.manifest().job.submitter
         except SordinoError as error:
             _abort(context, error)
-        if submitter != _caller(context):
+        if submitter != self._callers.name(context):
             _abort(context, NotFoundError(f"no run {run_id!r}"))
         return run
 
-
-def _caller(context: grpc.ServicerContext) -> str:
-    """Whose certificate the connection was opened with: the authority put that name into it."""
-    # A list of names, whatever the stubs say.
-    names: object = context.auth_context().get("x509_common_name")
-    match names:
-        case [bytes(name), *_]:
-            return name.decode("utf-8", errors="replace")
-        case _:
-            return ""
-
-
-def _follow(run: RunDirectory, context: grpc.ServicerContext) -> Iterator[WatchEvent]:
-    offset, is_over = 0, False
-    while context.is_active():
-        # Once more after the last state: what was logged with it is there by then.
-        was_over = is_over
-        entries, offset = run.events_after(offset)
-        for entry in entries:
-            yield WatchEvent(json=json.dumps(entry))
-        is_over = is_over or last_state(entries) in TERMINAL_RUN_STATES
-        if was_over:
-            return
-        if not is_over:
-            time.sleep(_WATCH_SECONDS)
+    def _follow(self, run: RunDirectory, context: grpc.ServicerContext) -> Iterator[WatchEvent]:
+        offset, is_over = 0, False
+        while context.is_active():
+            self._callers.name(context)  # a certificate may be revoked meanwhile
+            # Once more after the last state: what was logged with it is there by then.
+            was_over = is_over
+            entries, offset = run.events_after(offset)
+            for entry in entries:
+                yield WatchEvent(json=json.dumps(entry))
+            is_over = is_over or last_state(entries) in TERMINAL_RUN_STATES
+            if was_over:
+                return
+            if not is_over:
+                time.sleep(_WATCH_SECONDS)
 
 
 def _quarantine(run: RunDirectory) -> dict[str, object]:
@@ -266,13 +306,6 @@ def _quarantine(run: RunDirectory) -> dict[str, object]:
     return {"quarantine": lasting.model_dump(mode="json", exclude={"released"})}
 
 
-def _pem(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _abort(context: grpc.ServicerContext, error: SordinoError) -> NoReturn:
     match error:
         case NotFoundError():
@@ -283,6 +316,8 @@ def _abort(context: grpc.ServicerContext, error: SordinoError) -> NoReturn:
             code = grpc.StatusCode.FAILED_PRECONDITION
         case IntegrityError():
             code = grpc.StatusCode.DATA_LOSS
+        case UnreachableError():
+            code = grpc.StatusCode.UNAVAILABLE
         case _:
             code = grpc.StatusCode.INVALID_ARGUMENT
     context.abort(code, str(error))

@@ -7,24 +7,25 @@ histories: a fork. A fresh answer that is shorter than what the site signed befo
 a regression. What must stay true: only a head that the site signed is kept, and nothing that
 contradicts a kept one ever takes its place.
 
-Several server apps share one directory, each a process: whoever writes has the directory's lock.
+Several server apps share one folder, each a process: whoever writes has the folder's lock.
 """
 
-import contextlib
-import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from sordino_protocols.audit_heads import Head, note_head
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.certificate_facts import HeadFacts, head_facts
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.files import STRICT
-from sordino_protocols.heads import SignedHead, verify_head
+from sordino_protocols.heads import GENESIS, SignedHead, verify_head
 from sordino_protocols.signing import TrustStore, check_name
-from sordino_server.runs import write_whole
+from sordino_server.storage import Storage, storage_at
 
+_LOCK = "lock"
 _KEPT = 64
 """Heads of a site that are compared with new ones; the longest is always among them."""
 
@@ -88,21 +89,27 @@ def remember(
 
 
 class HeadStore:
-    """A directory with the heads of every site; opened again, it knows what it knew."""
+    """A folder with the heads of every site; opened again, it knows what it knew."""
 
-    def __init__(self, directory: Path, sites: TrustStore) -> None:
-        """Use a directory, made if missing.
+    def __init__(
+        self, place: Path | Storage, sites: TrustStore, *, audit_log: AuditLog | None = None
+    ) -> None:
+        """Use a folder, made if missing.
 
         Args:
-            directory: where the heads are kept.
+            place: where the heads are kept.
             sites: whose signatures count.
+            audit_log: the server's, which keeps the heads of the sites' audit logs; None for a
+                server that keeps none.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
+        self._storage = storage_at(place)
         self._sites = sites
+        self._audit_log = audit_log
 
     def note(self, site: str, head: SignedHead, *, is_fresh: bool = False) -> None:
         """Remember a head that a site showed; on disk when this returns.
+
+        A fresh head that fits ends what contradicted: the ledger goes on from what was remembered.
 
         Args:
             site: who showed it.
@@ -116,14 +123,16 @@ class HeadStore:
             IntegrityError: what was kept cannot be read.
         """
         verify_head(head, site=site, trust=self._sites)
-        with self._locked():
+        with self._storage.locked(_LOCK):
             known = self._read(site)
             try:
                 kept = remember(known, head, site=site, is_fresh=is_fresh)
             except ContradictionError as error:
                 evidence = _Heads(heads=(head_facts(error.remembered), head_facts(error.shown)))
-                self._write(f"{site}.contradiction.json", evidence)
+                self._write(_evidence(site), evidence)
                 raise
+            if is_fresh:
+                self._storage.rename(_evidence(site), f"{site}.contradiction.over.json")
             if kept != known:
                 self._write(f"{site}.json", _Heads(heads=tuple(map(head_facts, kept))))
 
@@ -137,36 +146,75 @@ class HeadStore:
         known = self._read(site)
         return known[-1] if known else None
 
+    @property
+    def own_audit_head(self) -> Head:
+        """Length and head of the server's audit log, to be shown to the sites."""
+        log = self._audit_log
+        return (0, GENESIS) if log is None else (log.length, log.head)
+
+    def note_audit_log(self, site: str, head: Head, *, is_fresh: bool) -> bool:
+        """Keep the head of a site's audit log, in the server's own; see `audit_heads.note_head`.
+
+        Returns:
+            whether it fits what the site showed before.
+        """
+        if self._audit_log is None:
+            return True
+        return note_head(self._audit_log, peer=site, head=head, is_fresh=is_fresh)
+
     def forget(self, site: str) -> None:
         """Begin anew with a site whose admin recovered its ledger: for a person to decide.
 
-        What was known stays as `<site>.forgotten.json`.
+        What was known stays as `<site>.forgotten.json`, and what contradicted it as
+        `<site>.contradiction.over.json`.
         """
         check_name(site)
-        with self._locked(), contextlib.suppress(FileNotFoundError):
-            (self._directory / f"{site}.json").rename(self._directory / f"{site}.forgotten.json")
+        with self._storage.locked(_LOCK):
+            self._storage.rename(f"{site}.json", f"{site}.forgotten.json")
+            self._storage.rename(_evidence(site), f"{site}.contradiction.over.json")
 
     def _read(self, site: str) -> tuple[SignedHead, ...]:
-        path = self._directory / f"{check_name(site)}.json"
-        try:
-            facts = _Heads.model_validate_json(path.read_bytes()).heads
-        except FileNotFoundError:
+        name = f"{check_name(site)}.json"
+        content = self._storage.read(name)
+        if content is None:
             return ()
+        try:
+            facts = _Heads.model_validate_json(content).heads
         except ValidationError:
-            raise IntegrityError(f"{path}: remembered heads that cannot be read") from None
+            place = self._storage.describe(name)
+            raise IntegrityError(f"{place}: remembered heads that cannot be read") from None
         heads = tuple(SignedHead(each.length, each.hash, each.signature) for each in facts)
         for head in heads:
             verify_head(head, site=site, trust=self._sites)
         return heads
 
     def _write(self, name: str, heads: "_Heads") -> None:
-        write_whole(self._directory / name, heads.model_dump_json(indent=2).encode())
+        self._storage.write(name, heads.model_dump_json(indent=2).encode())
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self._directory / "lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+def contradiction_at(storage: Storage, site: str) -> tuple[HeadFacts, HeadFacts] | None:
+    """The remembered head and the one that does not fit it, of a site that nobody has explained.
+
+    Args:
+        storage: where a `HeadStore` keeps its heads.
+        site: whose ledger it is.
+
+    Raises:
+        IntegrityError: what was kept cannot be read.
+    """
+    name = _evidence(check_name(site))
+    content = storage.read(name)
+    if content is None:
+        return None
+    try:
+        remembered, shown = _Heads.model_validate_json(content).heads
+    except ValueError:
+        raise IntegrityError(f"{storage.describe(name)}: evidence that cannot be read") from None
+    return remembered, shown
+
+
+def _evidence(site: str) -> str:
+    return f"{site}.contradiction.json"
 
 
 class _Heads(BaseModel):

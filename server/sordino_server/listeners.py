@@ -8,8 +8,8 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 from anyio.to_thread import current_default_thread_limiter
@@ -17,8 +17,10 @@ from fastapi import FastAPI
 
 from sordino_protocols.errors import InputError, UnreachableError
 from sordino_protocols.limits import MAX_ENVELOPE_BYTES
+from sordino_server.auth_failures import AuthFailure
 from sordino_server.fleet_api import FleetApi
 from sordino_server.gate import FLEET_PATHS, RUNTIME_PATHS, Gate, News
+from sordino_server.tls import TlsFiles, listen_with
 
 LOOPBACK = "127.0.0.1"
 """Where the admin listener is, and nowhere else: it speaks without TLS."""
@@ -38,15 +40,13 @@ class ListenerSettings:
     Attributes:
         public_address: `host:port` for sites, TLS 1.3; port 0 picks a free one.
         admin_port: port on loopback for the server's own app; 0 picks a free one.
-        certificate: the server's certificate, PEM, with the whole chain.
-        private_key: its key, PEM.
+        tls: files of the listener for sites.
         hold_seconds: how long a site's poll without news is held.
     """
 
     public_address: str
     admin_port: int
-    certificate: Path
-    private_key: Path
+    tls: TlsFiles
     hold_seconds: float
 
 
@@ -61,27 +61,42 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.settled.set()
 
+    def disconnect_all(self) -> None:
+        """End every connection, each as soon as nothing is under way on it."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+
 
 class Listeners:
     """Serves an application to sites and to the server's own app, each through its gate."""
 
-    def __init__(self, app: FastAPI, settings: ListenerSettings) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: ListenerSettings,
+        *,
+        on_stranger: Callable[[AuthFailure], None] = lambda _: None,
+    ) -> None:
         """Open the sockets.
 
         Args:
             app: Flower's application.
             settings: where and how to listen.
+            on_stranger: told what was wrong when a caller for a site turned out to be none.
 
         Raises:
             InputError: an address is taken or malformed, or the certificate cannot be used.
+            IntegrityError: the revocation list is not the authority's.
         """
-        self._tls = _tls(settings)
+        self._tls = listen_with(settings.tls, on_stranger)
         host, port = _split(settings.public_address)
         self._sockets = (_bind(host, port), _bind(LOOPBACK, settings.admin_port))
         self.public_port, self.admin_port = (_port(each) for each in self._sockets)
         self._app = app
+        self._on_stranger = on_stranger
         self._hold_seconds = settings.hold_seconds
         self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._servers = self._make_servers()
         self._thread = threading.Thread(target=self._run, name="superlink", daemon=True)
 
@@ -106,6 +121,19 @@ class Listeners:
         for each in self._sockets:
             each.close()
 
+    def renew_tls(self) -> None:
+        """Read certificate, key and whom to let in again, and have every site connect anew.
+
+        A request that is under way is answered first.
+
+        Raises:
+            InputError: the files cannot be used, and nothing was changed.
+            IntegrityError: the revocation list is not the authority's, and nothing was changed.
+        """
+        self._tls.reload()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._servers[0].disconnect_all)
+
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=self._servers[0].config.get_loop_factory()) as runner:
@@ -120,6 +148,7 @@ class Listeners:
         # Flower's handlers wait for SQLite's one writer by sleeping: forty side by side are slower
         # than four, and one alone would let a large model hold up every heartbeat.
         current_default_thread_limiter().total_tokens = _HANDLER_THREADS
+        self._loop = asyncio.get_running_loop()
         pairs = zip(self._servers, self._sockets, strict=True)
         await asyncio.gather(*(server.serve(sockets=[each]) for server, each in pairs))
 
@@ -132,6 +161,7 @@ class Listeners:
             departing=to_app,
             hold_seconds=self._hold_seconds,
             max_envelope_bytes=_OBJECT_BYTES,
+            on_stranger=lambda: self._on_stranger(AuthFailure.NODE_KEY),
         )
         runtime = Gate(
             app=self._app,
@@ -163,18 +193,6 @@ def _config(gate: Gate, *, lifespan: bool, tls: ssl.SSLContext | None) -> uvicor
     config.load()
     config.ssl = tls
     return config
-
-
-def _tls(settings: ListenerSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(settings.certificate, settings.private_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InputError(
-            f"{settings.certificate} and {settings.private_key}: not a PEM certificate and its key"
-        ) from error
-    return context
 
 
 def _split(address: str) -> tuple[str, int]:

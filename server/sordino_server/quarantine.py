@@ -164,8 +164,7 @@ def _read(run: RunDirectory) -> QuarantineFile:
 
 
 def _weights_sha256(run: RunDirectory) -> str | None:
-    path = run.path / MODEL
-    return _digest(read_model(path.read_bytes())) if path.exists() else None
+    return _digest(read_model(run.content(MODEL))) if run.has(MODEL) else None
 
 
 def _digest(model: ReleasedModel) -> str:

@@ -6,8 +6,9 @@ remembered before its answer counts. A site that cannot show it, or shows anothe
 out, and the run's log says so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import TypeVar
 
 from sordino_protocols.errors import AuthenticationError, ExitCode, SordinoError
@@ -25,25 +26,63 @@ from sordino_protocols.messages import (
     Request,
     Settle,
 )
+from sordino_server.answers import DISHONEST, ImplausibleError, Outcome, Patience, Rejection
+from sordino_server.decisions import Decisions
 from sordino_server.heads import ContradictionError, HeadStore
+from sordino_server.reasons import explain
 from sordino_server.runs import RunDirectory
-from sordino_server.strategy import ImplausibleError, Outcome, Patience, Rejection, Strategy
+from sordino_server.strategy import Strategy
 
 _WINDING_UP_PATIENCE = Patience(quorum=1, deadline_seconds=10.0, grace_seconds=10.0)
 
 R = TypeVar("R", bound=Reply)
 
 
+class FailureCause(StrEnum):
+    """Why a run failed, in a word: a label of `sordino_runs_total`."""
+
+    NO_QUORUM = "no_quorum"
+    IMPOSSIBLE = "impossible"
+    CRASHED = "crashed"
+    OTHER = "other"
+
+
 class RunFailedError(SordinoError):
-    """The run cannot go on. The text says why, in words for the data scientist."""
+    """The run cannot go on. The text says why, in words for the data scientist.
+
+    Attributes:
+        cause: the same in a word.
+    """
 
     exit_code = ExitCode.REFUSED
+
+    def __init__(self, reason: str, *, cause: FailureCause = FailureCause.OTHER) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class Questions:
     """Asks the sites of one run."""
 
-    def __init__(self, run: RunDirectory, strategy: Strategy, heads: HeadStore) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        strategy: Strategy,
+        heads: HeadStore,
+        *,
+        decisions: Decisions | None = None,
+    ) -> None:
+        """Ask about a run.
+
+        Args:
+            run: which.
+            strategy: asks.
+            heads: what is remembered of the sites' ledgers.
+            decisions: told of answers that no honest site would give; None for a server that keeps
+                no audit log.
+        """
+        self._decisions = decisions
+        self._rejected: set[tuple[str, Rejection]] = set()
         self._run = run
         self._strategy = strategy
         self._heads = heads
@@ -79,8 +118,12 @@ class Questions:
             expected,
             patience,
             check=self._remembering(check),
-            on_approval_pending=self._log_waiting if isinstance(request, Admit) else None,
+            on_hindered=self._log_hindered,
+            waits_for_people=isinstance(request, Admit),
         )
+        for site in sorted(outcome.changed):
+            self._run.record("answer_changed", site=site, question=type(request).__name__)
+        self._note_rejections(outcome.rejections)
         if not outcome.has_quorum:
             done = f"answered {type(request).__name__}"
             raise self._failed(
@@ -109,7 +152,7 @@ class Questions:
         """
         remembered = {site: self._heads.get(site) for site in cohort}
         requests = {
-            site: Recall(self._run.run_id, head)
+            site: Recall(self._run.run_id, head, *self._heads.own_audit_head)
             for site, head in remembered.items()
             if head is not None
         }
@@ -122,6 +165,7 @@ class Questions:
             Recalled,
             Patience(quorum, patience.deadline_seconds, patience.grace_seconds),
             check=self._remembering(lambda _site, _reply: None),
+            on_hindered=self._log_hindered,
         )
         for site, why in sorted(silences(outcome).items()):
             self._run.record("left_out", site=site, reason=why)
@@ -135,6 +179,12 @@ class Questions:
         check = self._remembering(lambda _site, _reply: None)
         outcome = self._strategy.ask(sites, request, Receipt, _WINDING_UP_PATIENCE, check=check)
         return {site: why for site, why in silences(outcome).items() if why != Refusal.NOT_ADMITTED}
+
+    def _note_audit_log(self, site: str, reply: Recalled | Receipt) -> None:
+        """A site whose log was rewritten is named; its releases are no worse for that."""
+        head, is_fresh = (reply.audit_length, reply.audit_head), isinstance(reply, Recalled)
+        if not self._heads.note_audit_log(site, head, is_fresh=is_fresh):
+            self._run.record("audit_log_rewritten", site=site, entries=reply.audit_length)
 
     def _remembering(self, check: Callable[[str, R], None]) -> Callable[[str, R], None]:
         """The check, and then: what the site signed of its ledger is kept, or contradicts it."""
@@ -151,18 +201,32 @@ class Questions:
                 raise ImplausibleError(Rejection.INTEGRITY, str(error)) from None
             except AuthenticationError as error:
                 raise ImplausibleError(Rejection.BAD_SIGNATURE, str(error)) from None
+            if isinstance(reply, Recalled | Receipt):
+                self._note_audit_log(site, reply)
 
         return checked
 
-    def _log_waiting(self, site: str) -> None:
-        self._run.record("waiting_for_approval", site=site)
+    def _note_rejections(self, rejections: Mapping[str, Rejection]) -> None:
+        """Once a site and reason: a site that goes on and on fills no disk."""
+        for site, why in sorted(rejections.items()):
+            if self._decisions is None or why not in DISHONEST or (site, why) in self._rejected:
+                continue
+            self._rejected.add((site, why))
+            self._decisions.rejected(self._run.run_id, site, why.value)
+
+    def _log_hindered(self, site: str, hindrance: Refusal) -> None:
+        if hindrance is Refusal.APPROVAL_PENDING:
+            self._run.record("waiting_for_approval", site=site)
+        else:
+            self._run.record("waiting_for_site", site=site, reason=explain(hindrance.value))
 
     def _failed(
         self, cohort: Sequence[str], count: int, done: str, others: dict[str, str], *, quorum: int
     ) -> RunFailedError:
-        reasons = ", ".join(f"{site}: {why}" for site, why in sorted(others.items()))
+        reasons = "; ".join(f"{site}: {explain(why)}" for site, why in sorted(others.items()))
         return RunFailedError(
-            f"{count} of {len(cohort)} sites {done}; the job needs {quorum} ({reasons})"
+            f"{count} of {len(cohort)} sites {done}; the job needs {quorum} ({reasons})",
+            cause=FailureCause.NO_QUORUM,
         )
 
 

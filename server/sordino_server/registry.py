@@ -1,9 +1,12 @@
-"""Who belongs to the federation: enrolled sites, by the keys that a person put into directories."""
+"""Who belongs to the federation: enrolled sites, by the keys that a person put into directories.
+
+A site is shut out for good: Flower never lets its node key in again.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sordino_protocols.errors import InputError
+from sordino_protocols.errors import InputError, SordinoError
 from sordino_protocols.signing import check_name, load_trust
 from sordino_server.superlink import SuperLink
 
@@ -50,3 +53,30 @@ def enrol(superlink: SuperLink, sites: list[EnrolledSite]) -> None:
     for node in superlink.nodes():
         if node.name not in names:
             superlink.unregister_node(node.name)
+
+
+def update(superlink: SuperLink, sites: Path, nodes: Path) -> list[str]:
+    """As `enrol`, for a server that runs: what is wrong with one site stops no other's change.
+
+    A site with one of its two keys stays as it was: its files may be on their way.
+
+    Returns:
+        what is wrong, in words; empty if all is as the directories say.
+    """
+    try:
+        signing = set(load_trust(sites).keys)
+        node_keys = {check_name(path.stem): path.read_bytes() for path in nodes.glob("*.pub")}
+    except (SordinoError, OSError) as error:
+        return [str(error)]
+    for node in superlink.nodes():
+        if node.name not in signing | set(node_keys):
+            superlink.unregister_node(node.name)
+    problems = [
+        f"site {name!r} has one of its two keys only" for name in sorted(signing ^ set(node_keys))
+    ]
+    for name in sorted(signing & set(node_keys)):
+        try:
+            superlink.register_node(name, node_keys[name])
+        except InputError as error:
+            problems.append(str(error))
+    return problems

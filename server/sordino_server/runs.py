@@ -1,6 +1,7 @@
-"""A run on disk: manifest, log of events, checkpoints, results. Everything a resume needs.
+"""A run as it is kept: manifest, log of events, checkpoints, results. Everything a resume needs.
 
-The daemon, the server app and whoever watches share nothing but this directory. What must stay
+It lies in a directory of its own, or in one of a database that looks the same; see `storage`. The
+daemon, the server app and whoever watches share nothing but this. What must stay
 true: a file appears whole or not at all, a checkpoint names the last round that it holds, and the
 state is the last one in the log, which only grows. A line of the log that was cut short by a crash
 was never acknowledged to anybody, and counts for nothing.
@@ -8,29 +9,28 @@ was never acknowledged to anybody, and counts for nothing.
 
 import contextlib
 import datetime as dt
-import fcntl
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TextIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load, save
 
-from sordino_protocols.errors import IntegrityError, NotFoundError
-from sordino_protocols.job import PURPOSES, Job, Purpose, SignedJob, read_job
+from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
+from sordino_protocols.job import Job, SignedJob, read_job
 from sordino_protocols.model_file import ReleasedModel, read_model, write_model
 from sordino_protocols.models import FloatVector
 from sordino_protocols.rounds import RunEvent, RunState, advance_run
 from sordino_protocols.scaling import Scaling, scaling_from
 from sordino_protocols.signing import canonical_json, check_name
 from sordino_server.optimizers import ServerState
+from sordino_server.run_manifest import Manifest, read_manifest, write_manifest
+from sordino_server.storage import DirectoryStorage, Storage, storage_at
 
 LogEntry = dict[str, object]
 Document = TypeVar("Document", bound=BaseModel)
@@ -42,8 +42,14 @@ _LOCK = "lock"
 _EVENTS = "events.jsonl"
 _CHECKPOINT = "checkpoint.safetensors"
 _SCALING = "scaling.safetensors"
-# Every attempt may log these again and get no further.
-_NO_PROGRESS = frozenset({"left_out", "waiting_for_approval"})
+_READINGS = "readings"
+_SEALED = "sealed"
+HINDERED = "hindered"
+"""The event that says what the server itself cannot do until somebody mends it."""
+
+EVENTS_IN_VAIN = frozenset({"left_out", "waiting_for_approval", "waiting_for_site", HINDERED})
+"""What every attempt may log again, and get no further."""
+
 MODEL = "model.safetensors"
 STATEMENT = "statement.json"
 QUOTES = "quotes.json"
@@ -64,30 +70,36 @@ SealedKind = Literal["admissions", "receipts"]
 """What of the sites' answers is kept exactly as they signed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a run is, fixed when it was queued."""
-
-    run_id: str
-    job: SignedJob
-    created: str
-
-    @property
-    def purpose(self) -> Purpose:
-        """What the job was signed for: to be trained, or only to be priced."""
-        return self.job.purpose
-
-
 class RunDirectory:
-    """One run's directory."""
+    """One run's directory, in the storage of all runs."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, runs: Storage, run_id: str, manifest: Manifest | None = None) -> None:
+        """Use a run's directory.
+
+        Args:
+            runs: the storage of all runs.
+            run_id: which.
+            manifest: what the run is, where that was read already.
+        """
+        self._runs = runs
+        self._files = runs.within(run_id)
+        self._manifest = manifest
 
     @property
     def run_id(self) -> str:
         """The run's name, everywhere."""
-        return self.path.name
+        return self._files.folder
+
+    @property
+    def path(self) -> Path:
+        """The directory, for people who look at files themselves: it is none in a database.
+
+        Raises:
+            InputError: the run lies in a database.
+        """
+        if not isinstance(self._files, DirectoryStorage):
+            raise InputError(f"{self._files.describe()}: this run is no directory of files")
+        return self._files.directory
 
     def manifest(self) -> Manifest:
         """What the run is.
@@ -95,18 +107,10 @@ class RunDirectory:
         Raises:
             IntegrityError: the manifest cannot be read.
         """
-        try:
-            raw = json.loads((self.path / _MANIFEST).read_bytes())
-            signed = SignedJob(
-                raw["job"].encode("ascii"),
-                raw["submitter"],
-                bytes.fromhex(raw["signature"]),
-                PURPOSES[raw["purpose"]],
-                raw["nonce"],
-            )
-            return Manifest(raw["run_id"], signed, raw["created"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise IntegrityError(f"{self.path}: the run's manifest cannot be read") from None
+        if self._manifest is None:
+            content = self._files.read(_MANIFEST) or b""
+            self._manifest = read_manifest(content, place=self._files.describe())
+        return self._manifest
 
     def job(self) -> Job:
         """The run's job."""
@@ -118,27 +122,23 @@ class RunDirectory:
 
         The lock ends with the process that has it, however that ends.
         """
-        with (self.path / _LOCK).open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._files.locked(_LOCK):
             yield
 
     def siblings(self) -> "Runs":
         """All runs of the server that has this one."""
-        return Runs(self.path.parent)
+        return Runs(self._runs)
+
+    def open_text(self, name: str) -> contextlib.AbstractContextManager[TextIO]:
+        """Text about the run for people, which grows."""
+        return self._files.open_text(name)
 
     # ------------------------------------------------------------------ the log
 
     def record(self, event: str, **facts: object) -> None:
         """Append one event to the log; on disk when this returns."""
         line = canonical_json({"at": _now(), "event": event, **facts}) + b"\n"
-        with (self.path / _EVENTS).open("ab+") as file:
-            if file.tell() > 0:
-                file.seek(-1, os.SEEK_END)
-                # What a crash cut short must not swallow this event.
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        self._files.append(_EVENTS, line)
 
     def events(self) -> Iterator[LogEntry]:
         """The log from its beginning; a line that is not whole is left out."""
@@ -146,12 +146,7 @@ class RunDirectory:
 
     def events_after(self, offset: int) -> tuple[list[LogEntry], int]:
         """What the log has after `offset`, in bytes, and the offset to go on from."""
-        try:
-            with (self.path / _EVENTS).open("rb") as file:
-                file.seek(offset)
-                content = file.read()
-        except FileNotFoundError:
-            return [], offset
+        content = self._files.read_after(_EVENTS, offset)
         whole = content[: content.rfind(b"\n") + 1]
         entries = map(_entry, whole.split(b"\n"))
         return [entry for entry in entries if entry is not None], offset + len(whole)
@@ -170,7 +165,7 @@ class RunDirectory:
         """How often the run was started since anything else happened to it."""
         attempts = 0
         for entry in self.events():
-            if entry["event"] not in _NO_PROGRESS:
+            if entry["event"] not in EVENTS_IN_VAIN:
                 attempts = attempts + 1 if entry["event"] == "attempt" else 0
         return attempts
 
@@ -181,14 +176,12 @@ class RunDirectory:
 
         In units in which every round's clipping norm is the plan's.
         """
-        directory = self.path / "readings"
-        directory.mkdir(exist_ok=True)
-        write_whole(directory / f"{number:06d}.safetensors", save(dict(readings)))
+        self._files.write(f"{_READINGS}/{number:06d}.safetensors", save(dict(readings)))
 
     def readings(self) -> Iterator[Arrays]:
         """The lanes' readings, round by round."""
-        for path in sorted((self.path / "readings").glob("*.safetensors")):
-            yield load(path.read_bytes())
+        for name in self._files.names(_READINGS):
+            yield load(self.content(f"{_READINGS}/{name}"))
 
     def save_checkpoint(self, state: ServerState) -> None:
         """Keep the server's state after a round; the newest replaces the one before."""
@@ -200,14 +193,14 @@ class RunDirectory:
             "average": state.average,
             "counts": counts,
         }
-        write_whole(self.path / _CHECKPOINT, save(arrays))
+        self._files.write(_CHECKPOINT, save(arrays))
 
     def checkpoint(self) -> ServerState | None:
         """The server's state after the last round that was completed, if there was one."""
-        path = self.path / _CHECKPOINT
-        if not path.exists():
+        content = self._files.read(_CHECKPOINT)
+        if content is None:
             return None
-        arrays = load(path.read_bytes())
+        arrays = load(content)
         average_count, rounds_done = (int(count) for count in arrays["counts"])
         return ServerState(
             weights=arrays["weights"],
@@ -222,12 +215,12 @@ class RunDirectory:
 
     def save_scaling(self, scaling: Scaling) -> None:
         """Keep the scaling of the run's features: every round and the model have it."""
-        write_whole(self.path / _SCALING, save({"scaling": scaling.vector()}))
+        self._files.write(_SCALING, save({"scaling": scaling.vector()}))
 
     def scaling(self) -> Scaling | None:
         """The scaling of the run's features; None if they enter as the schema scales them."""
-        path = self.path / _SCALING
-        return scaling_from(load(path.read_bytes())["scaling"]) if path.exists() else None
+        content = self._files.read(_SCALING)
+        return None if content is None else scaling_from(load(content)["scaling"])
 
     def save_sealed(self, kind: SealedKind, envelopes: Mapping[str, bytes]) -> None:
         """Keep answers as their sites signed them: proof to others of what each of them said.
@@ -236,21 +229,19 @@ class RunDirectory:
             kind: of the answers.
             envelopes: by site; kept beside those of other sites.
         """
-        directory = self.path / "sealed" / kind
-        directory.mkdir(parents=True, exist_ok=True)
         for site, envelope in envelopes.items():
-            write_whole(directory / check_name(site), envelope)
+            self._files.write(f"{_SEALED}/{kind}/{check_name(site)}", envelope)
 
     def sealed(self, kind: SealedKind) -> dict[str, bytes]:
         """The kept answers of one kind, by site."""
-        paths = sorted((self.path / "sealed" / kind).glob("[!.]*"))
-        return {path.name: path.read_bytes() for path in paths}
+        folder = f"{_SEALED}/{kind}"
+        return {name: self.content(f"{folder}/{name}") for name in self._files.names(folder)}
 
     def save_model(self, weights: FloatVector, *, job_digest: str) -> None:
         """Write the released model: its weights, the run's scaling and what it belongs to."""
         model = ReleasedModel(weights, self.scaling())
         content = write_model(model, job_digest=job_digest, run_id=self.run_id)
-        write_whole(self.path / MODEL, content)
+        self._files.write(MODEL, content)
 
     def model(self) -> FloatVector:
         """The released model's flat weights.
@@ -258,14 +249,34 @@ class RunDirectory:
         Raises:
             NotFoundError: the run has not finished.
         """
-        path = self.path / MODEL
-        if not path.exists():
-            raise NotFoundError(f"run {self.run_id} has no model yet")
-        return read_model(path.read_bytes()).weights
+        return read_model(self.content(MODEL)).weights
+
+    def has(self, name: str) -> bool:
+        """Whether the run has a file."""
+        return self._files.stamp(name) is not None
+
+    def stamp(self, name: str) -> str | None:
+        """What changes whenever a file of the run does; None if it has none of that name."""
+        return self._files.stamp(name)
+
+    def content(self, name: str) -> bytes:
+        """A file of the run.
+
+        Raises:
+            NotFoundError: the run has not got that far.
+        """
+        content = self._files.read(name)
+        if content is None:
+            raise NotFoundError(f"run {self.run_id} has no {name} yet")
+        return content
+
+    def save_content(self, name: str, content: bytes) -> None:
+        """Write a file of the run, in place of an earlier one."""
+        self._files.write(name, content)
 
     def save(self, name: str, document: BaseModel) -> None:
         """Write a result as indented JSON."""
-        write_whole(self.path / name, document.model_dump_json(indent=2).encode())
+        self._files.write(name, document.model_dump_json(indent=2).encode())
 
     def read(self, name: str, kind: type[Document]) -> Document:
         """Read a result.
@@ -274,17 +285,16 @@ class RunDirectory:
             NotFoundError: the run has not got that far.
             IntegrityError: the file is not what we wrote.
         """
-        path = self.path / name
-        if not path.exists():
-            raise NotFoundError(f"run {self.run_id} has no {name} yet")
+        content = self.content(name)
         try:
-            return kind.model_validate_json(path.read_bytes())
+            return kind.model_validate_json(content)
         except ValidationError:
-            raise IntegrityError(f"{path}: this file of a run cannot be read") from None
+            place = self._files.describe(name)
+            raise IntegrityError(f"{place}: this file of a run cannot be read") from None
 
     def read_if_there(self, name: str, kind: type[Document]) -> Document | None:
         """Read a result that not every run has; raises as `read` does, but for a missing file."""
-        return self.read(name, kind) if (self.path / name).exists() else None
+        return self.read(name, kind) if self.has(name) else None
 
     def artifact(self, name: str) -> bytes:
         """The content of a file that a run leaves for others.
@@ -292,18 +302,22 @@ class RunDirectory:
         Raises:
             NotFoundError: it is not one of `ARTIFACTS`, or the run has not got that far.
         """
-        path = self.path / name
-        if name not in ARTIFACTS or not path.exists():
+        content = self._files.read(name) if name in ARTIFACTS else None
+        if content is None:
             raise NotFoundError(f"run {self.run_id} has no {name!r}")
-        return path.read_bytes()
+        return content
 
 
 class Runs:
-    """The directory of all runs."""
+    """The directory of all runs, or one like it in a database."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory = directory
+    def __init__(self, place: Path | Storage) -> None:
+        self._storage = storage_at(place)
+
+    @property
+    def storage(self) -> Storage:
+        """Where the runs lie, and beside them what is of no run."""
+        return self._storage
 
     def create(self, job: SignedJob, *, brought: ReleasedModel | None = None) -> RunDirectory:
         """Queue a run; it is there after a crash if this returned.
@@ -314,26 +328,15 @@ class Runs:
         """
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
         run_id = f"{job.purpose}-{stamp}-{secrets.token_hex(4)}"
-        path = self._directory / run_id
-        path.mkdir(mode=0o700)
-        run = RunDirectory(path)
+        run = RunDirectory(self._storage, run_id)
         run.record("state", state=RunState.QUEUED.value)
         if brought is not None:
             if brought.scaling is not None:
                 run.save_scaling(brought.scaling)
             run.save_model(brought.weights, job_digest=job.digest)
-        manifest = {
-            "run_id": run_id,
-            "purpose": job.purpose,
-            "job": job.body.decode("ascii"),
-            "submitter": job.submitter,
-            "signature": job.signature.hex(),
-            "nonce": job.nonce,
-            "created": _now(),
-        }
         # Last: with its manifest the run exists, and may be started at once.
-        write_whole(path / _MANIFEST, canonical_json(manifest))
-        _sync(self._directory)
+        manifest = Manifest(run_id, job, _now())
+        run.save_content(_MANIFEST, write_manifest(manifest))
         return run
 
     def get(self, run_id: str) -> RunDirectory:
@@ -342,20 +345,28 @@ class Runs:
         Raises:
             NotFoundError: there is no such run.
         """
-        path = self._directory / run_id
         # The id comes from outside: checked before it becomes a path.
-        if not _RUN_ID.fullmatch(run_id) or not (path / _MANIFEST).is_file():
-            raise NotFoundError(f"no run {run_id!r}")
-        return RunDirectory(path)
+        if _RUN_ID.fullmatch(run_id):
+            run = RunDirectory(self._storage, run_id)
+            if run.has(_MANIFEST):
+                return run
+        raise NotFoundError(f"no run {run_id!r}")
 
     def all(self) -> list[RunDirectory]:
         """Every run, oldest first; one whose manifest cannot be read stops no other."""
         created: list[tuple[str, RunDirectory]] = []
-        for path in self._directory.glob(f"*/{_MANIFEST}"):
-            run = RunDirectory(path.parent)
+        for run_id, content in self._storage.read_each(_MANIFEST).items():
             with contextlib.suppress(IntegrityError):
-                created.append((run.manifest().created, run))
+                manifest = read_manifest(content, place=run_id)
+                run = RunDirectory(self._storage, run_id, manifest)
+                created.append((manifest.created, run))
         return [run for _, run in sorted(created, key=lambda each: each[0])]
+
+
+def run_directory(path: Path) -> RunDirectory:
+    """The run in a directory, whether it is one or not."""
+    place = path.absolute()
+    return RunDirectory(DirectoryStorage(place.parent), place.name)
 
 
 def last_state(entries: Iterable[LogEntry]) -> RunState | None:
@@ -364,32 +375,12 @@ def last_state(entries: Iterable[LogEntry]) -> RunState | None:
     return RunState(str(states[-1])) if states else None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place, whole and on disk, or not at all."""
-    aside = path.with_name(f".{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    # The rename itself is on disk only when the directory is.
-    _sync(path.parent)
-
-
 def _entry(line: bytes) -> LogEntry | None:
     try:
         entry = json.loads(line)
     except ValueError:
         return None
     return entry if isinstance(entry, dict) and "event" in entry else None
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

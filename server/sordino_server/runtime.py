@@ -26,7 +26,13 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
 
 from sordino_protocols import flower
-from sordino_protocols.errors import NotFoundError, PeerError, UnreachableError
+from sordino_protocols.errors import ExitCode, NotFoundError, PeerError, SordinoError
+
+
+class GridLostError(SordinoError):
+    """Flower takes nothing from this process any more: another attempt has to go on."""
+
+    exit_code = ExitCode.UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ def push(grid: HttpGrid, messages: list[Message]) -> list[str]:
     """Send messages, each distinct envelope once. Returns their ids; empty for one refused.
 
     Raises:
-        UnreachableError: an envelope was not taken.
+        GridLostError: an envelope was not taken.
     """
     with no_object_id_recompute():  # a hash of every envelope each time, otherwise
         for message in messages:
@@ -124,7 +130,7 @@ def _push_object(grid: HttpGrid, object_id: str, content: bytes, session_id: str
         )
     )
     if not response.stored:
-        raise UnreachableError("the SuperLink did not take an envelope")
+        raise GridLostError("the SuperLink did not take an envelope")
 
 
 def _envelope_id(tree: ObjectTree) -> str | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from sordino_protocols.daemons import run_daemon
 from sordino_protocols.flower_environment import environment
+from sordino_protocols.logs import configure_logging
 from sordino_server.config import load_config
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the server whose `server.toml` is the only argument, until SIGTERM or SIGINT."""
-    return run_daemon(arguments, "python -m sordino_server.server_process server.toml", _serve)
+    usage = "python -m sordino_server.server_process server.toml"
+    return run_daemon(arguments, usage, _serve, component="server", reads_again=True)
 
 
 def _serve(path: Path, stop: threading.Event) -> None:
@@ -22,6 +24,8 @@ def _serve(path: Path, stop: threading.Event) -> None:
     os.environ.update(environment())
     from sordino_server.daemon import run_server  # noqa: PLC0415
 
+    # Not before the import, with which Flower sets up its own log.
+    configure_logging(level=config.log.level)
     run_server(config, stop)
 
 

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from sordino_protocols.flower_environment import environment
 _TASK_POLL_SECONDS = 0.5
 _RESTART_FIRST_SECONDS = 0.5
 _RESTART_LAST_SECONDS = 30.0
+_GOOD_SECONDS = 60.0
+_APP_COMMAND = "flwr-serverapp"
+_MODULE = "sordino_server.superexec_process"
 _TERMINATE_SECONDS = 5.0
 
 _log = structlog.get_logger(component="server")
@@ -42,7 +46,10 @@ class SuperExecSettings:
 
 
 class SuperExec:
-    """The child process. Started again, ever more slowly, whenever it ends by itself."""
+    """The child process. Started again whenever it ends by itself.
+
+    After ever longer pauses, up to half a minute; short again after one that ran for a minute.
+    """
 
     def __init__(self, settings: SuperExecSettings) -> None:
         self._settings = settings
@@ -56,6 +63,12 @@ class SuperExec:
         """The child's process id while there is one."""
         child = self._child
         return child.pid if child is not None and child.poll() is None else None
+
+    def app_tokens(self) -> frozenset[str]:
+        """The tokens of the server apps that run now, as Flower gave them to the child."""
+        pid = self.pid
+        lines = [] if pid is None else [_command_line(each) for each in _children(pid)]
+        return frozenset(token for line in lines if (token := _token(line)) is not None)
 
     def start(self) -> None:
         """Start the child and its supervision."""
@@ -76,9 +89,12 @@ class SuperExec:
                 if self._stopping.is_set():
                     return
                 self._child = child = _launch(self._settings)
+            started = time.monotonic()
             status = child.wait()
             if self._stopping.is_set():
                 return
+            if time.monotonic() - started > _GOOD_SECONDS:
+                delay = _RESTART_FIRST_SECONDS
             _log.error("superexec_ended", status=status, restart_seconds=delay)
             self._stopping.wait(delay)
             delay = min(2 * delay, _RESTART_LAST_SECONDS)
@@ -99,7 +115,9 @@ def _launch(settings: SuperExecSettings) -> subprocess.Popen[bytes]:
     scripts = Path(sys.executable).parent
     settings.flower_home.mkdir(parents=True, exist_ok=True)
     command = [
-        str(scripts / "flower-superexec"),
+        sys.executable,
+        "-m",
+        _MODULE,
         "--insecure",
         "--runtime-api-address",
         settings.runtime_address,
@@ -127,6 +145,34 @@ def _environment(scripts: Path, flower_home: Path) -> dict[str, str]:
         # SuperExec starts `flwr-serverapp` by name.
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that a process started and has not collected, as the kernel knows them."""
+    try:
+        listed = [
+            each.read_text(encoding="ascii")
+            for each in Path(f"/proc/{pid}/task").glob("*/children")
+        ]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(each) for each in " ".join(listed).split()]
+
+
+def _command_line(pid: int) -> list[str]:
+    """Of a process; empty for one that has ended, reaped or not."""
+    try:
+        content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return content.decode(errors="replace").split("\0")
+
+
+def _token(command: list[str]) -> str | None:
+    """The token on a server app's command line."""
+    if any(Path(word).name == _APP_COMMAND for word in command) and "--token" in command:
+        return command[command.index("--token") + 1]
+    return None
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

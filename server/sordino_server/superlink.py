@@ -1,15 +1,12 @@
-"""Flower's SuperLink inside the server's daemon: the one adapter to its internals.
+"""Flower's SuperLink inside the server's daemon: the adapter to it, with `superlink_app`.
 
 One application, two listeners: the public one (TLS) passes what a site may ask, the admin one
 (loopback) what the server's own app asks. Administration (registering a site, starting a run) is a
 function call in this process; Flower's Control API, which has no authentication, is served nowhere.
-Always: process isolation with a secret, node authentication, a database on disk, no installation of
-what a bundle asks for.
 """
 
-import logging
-import time
-from collections.abc import Mapping
+import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,9 +15,8 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from fastapi import FastAPI
 from flwr.common.constant import (
-    ISOLATION_MODE_PROCESS,
+    HEARTBEAT_PATIENCE,
     NOOP_ACCOUNT_NAME,
     NOOP_FLWR_AID,
     TRANSPORT_TYPE_GRPC_RERE,
@@ -33,31 +29,28 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.proto.fab_pb2 import Fab
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.server.superlink.linkstate import LinkState
-from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
 from flwr.supercore.auth.typing import AccountInfo
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
-from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
-from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
-from flwr.superlink.config_loader import SuperLinkLifespanConfig
-from flwr.superlink.main import create_app
 from flwr.superlink.servicer.control import control_handlers
-from sqlalchemy import event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from starlette.middleware.base import BaseHTTPMiddleware
 
 from sordino_protocols.errors import InputError, NotFoundError
+from sordino_server.auth_failures import AuthFailure
 from sordino_server.listeners import LOOPBACK, Listeners, ListenerSettings
 from sordino_server.superexec import SuperExec, SuperExecSettings, make_secret
+from sordino_server.superlink_app import make_app, quiet_flower
+from sordino_server.superlink_database import (
+    compact,
+    drop_leftovers,
+    look_for_dead_apps_rarely,
+    wait_for_writers,
+)
+from sordino_server.tls import TlsFiles
 
 _ACCOUNT = AccountInfo(flwr_aid=NOOP_FLWR_AID, account_name=NOOP_ACCOUNT_NAME)
-_BUSY_MILLISECONDS = 60_000
-_CLEAN_SECONDS = 1.0
-_NEEDED_LAYERS = (BaseHTTPMiddleware, ProtobufTranslationMiddleware)
 
 _log = structlog.get_logger(component="server")
 
@@ -82,12 +75,14 @@ class RegisteredNode:
         node_id: Flower's number for it.
         is_online: whether its heartbeat is alive.
         last_online: ISO 8601 time of when it last joined; empty before the first time.
+        last_seen: its last sign of life; None before the first.
     """
 
     name: str
     node_id: int
     is_online: bool
     last_online: str
+    last_seen: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +96,7 @@ class SuperLinkSettings:
         private_key: its key, PEM.
         admin_port: port on loopback for the server's own app; 0 picks a free one.
         hold_seconds: how long a poll without news is held.
+        client_ca: whose certificates sites must show to connect; None: none.
     """
 
     directory: Path
@@ -109,6 +105,7 @@ class SuperLinkSettings:
     private_key: Path
     admin_port: int = 0
     hold_seconds: float = 2.0
+    client_ca: Path | None = None
 
 
 class SuperLink:
@@ -118,24 +115,38 @@ class SuperLink:
     are in its database.
     """
 
-    def __init__(self, settings: SuperLinkSettings) -> None:
-        _quiet_flower()
+    def __init__(
+        self,
+        settings: SuperLinkSettings,
+        *,
+        on_stranger: Callable[[AuthFailure], None] = lambda _: None,
+    ) -> None:
+        """Open database and sockets.
+
+        Args:
+            settings: what it needs.
+            on_stranger: told what was wrong when a caller for a site turned out to be none.
+        """
+        quiet_flower()
         directory = settings.directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         secret_file = directory / "superexec.secret"
-        app = _make_app(directory / "superlink.db", make_secret(secret_file))
+        database = directory / "superlink.db"
+        compact(database)
+        app = make_app(database, make_secret(secret_file))
         self._state: LinkState = app.state.linkstate_factory.state()
-        _raise_busy_timeout(self._state)
-        _clean_at_most_once_a_second(self._state)
+        wait_for_writers(self._state)
+        look_for_dead_apps_rarely(self._state)
+        drop_leftovers(self._state)
         self._listeners = Listeners(
             app,
             ListenerSettings(
                 public_address=settings.public_address,
                 admin_port=settings.admin_port,
-                certificate=settings.certificate,
-                private_key=settings.private_key,
+                tls=TlsFiles(settings.certificate, settings.private_key, settings.client_ca),
                 hold_seconds=settings.hold_seconds,
             ),
+            on_stranger=on_stranger,
         )
         self._superexec = SuperExec(
             SuperExecSettings(
@@ -176,6 +187,10 @@ class SuperLink:
         self._superexec.stop()
         self._listeners.stop()
         _log.info("superlink_stopped")
+
+    def renew_tls(self) -> None:
+        """Read the public listener's certificates again; see `Listeners.renew_tls`."""
+        self._listeners.renew_tls()
 
     def register_node(self, name: str, public_key: bytes) -> int:
         """Let a site in. Returns its node id; the same one when it is registered already.
@@ -222,6 +237,7 @@ class SuperLink:
                 node_id=info.node_id,
                 is_online=info.status == NodeStatus.ONLINE,
                 last_online=info.last_activated_at,
+                last_seen=_last_seen(info),
             )
             for info in self._state.get_node_info(owner_aids=[_ACCOUNT.flwr_aid])
             if info.status != NodeStatus.UNREGISTERED
@@ -266,6 +282,13 @@ class SuperLink:
                 return False
             raise NotFoundError(f"no run {run_id}") from error
 
+    def drop_messages(self, run_id: int) -> None:
+        """Delete what is left of a run that is over: asked of sites that were away, come too late.
+
+        Flower does so when it is asked about the run, which here nobody does any more.
+        """
+        self._state.cleanup_run(run_id)
+
     def run_status(self, run_id: int) -> RunStatus:
         """How far a run is.
 
@@ -278,95 +301,27 @@ class SuperLink:
         status = runs[0].status
         return RunStatus(status.sub_status or status.status)
 
+    def is_orphaned(self, run_id: int) -> bool:
+        """Whether a run has been taken, and no process of this server works on it.
 
-class _WithoutData(logging.Filter):
-    """Drops what a failed query carried from Flower's log: models, of any size."""
+        So it is as well in the moment between taking a run and starting its app. Flower finds out
+        by itself, from a heartbeat that stays away: half a minute to a whole one later.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, dict):
-            record.msg = {"query": record.msg.get("query")}
-        return True
-
-
-def _quiet_flower() -> None:
-    logger = logging.getLogger("flwr")
-    logger.setLevel(logging.WARNING)
-    if not any(isinstance(each, _WithoutData) for each in logger.filters):
-        logger.addFilter(_WithoutData())
+        Raises:
+            NotFoundError: no such run.
+        """
+        if self.run_status(run_id) not in {RunStatus.STARTING, RunStatus.RUNNING}:
+            return False
+        tasks = [self._state.get_task_by_token(token) for token in self._superexec.app_tokens()]
+        return all(task is None or task.run_id != run_id for task in tasks)
 
 
-def _make_app(database: Path, secret: bytes) -> FastAPI:
-    config = SuperLinkLifespanConfig(
-        control_address="",
-        health_server_address=None,
-        host=LOOPBACK,
-        port=0,
-        insecure=False,
-        certificates=None,
-        superexec_auth_secret=secret,
-        authn_plugin=NoOpControlAuthnPlugin(),
-        event_log_plugin=None,
-        fleet_event_log_plugin=None,
-        enable_event_log=False,
-        artifact_provider=None,
-        enable_supernode_auth=True,
-        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=None,
-        ssl_certfile=None,
-        ssl_keyfile=None,
-        database=str(database),
-        isolation=ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
-    )
-    app = create_app(config, SuperLinkLifespan)
-    # Nine layers wrap every request; seven of them only look at paths that no gate lets through
-    # (control) or that never come this way (fleet). They were a fifth of the server's time.
-    app.user_middleware = [
-        each
-        for each in app.user_middleware
-        if each.cls in _NEEDED_LAYERS  # type: ignore[comparison-overlap]  # Starlette types a factory
-    ]
-    return app
-
-
-def _raise_busy_timeout(state: LinkState) -> None:
-    """Wait a minute for the database instead of 5 s: a model of 400 MB takes seconds to write."""
-    if not isinstance(state, SqlLinkState) or not isinstance(state.object_store, SqlObjectStore):
-        raise InputError("the SuperLink's database must be a file")
-    for engine in (state._engine, state.object_store._engine):  # noqa: SLF001 - no public way
-        if engine is None:
-            raise InputError("the SuperLink's database is not open")
-        event.listen(engine, "connect", _set_busy_timeout)
-        engine.dispose()  # connections made before this keep Flower's 5 s
-
-
-def _clean_at_most_once_a_second(state: LinkState) -> None:
-    """Flower looks for dead server apps, in a transaction of two updates, at nearly every request.
-
-    That was a seventh of the server's time in a round. A second later is early enough: an app is
-    dead when it has been silent for much longer than that.
-    """
-    if not isinstance(state, SqlLinkState):
-        raise InputError("the SuperLink's database must be a file")
-    clean = state._cleanup_expired_task_tokens  # noqa: SLF001 - held to by the contract test
-    next_at = 0.0
-
-    def clean_rarely() -> None:
-        nonlocal next_at
-        now = time.monotonic()
-        if now >= next_at:
-            next_at = now + _CLEAN_SECONDS
-            clean()
-
-    state._cleanup_expired_task_tokens = clean_rarely  # type: ignore[method-assign]  # noqa: SLF001
-
-
-def _set_busy_timeout(connection: DBAPIConnection, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-    cursor.close()
+def _last_seen(info: NodeInfo) -> dt.datetime | None:
+    """Flower keeps until when a node counts as online: its last sign of life, and some patience."""
+    if not info.HasField("online_until"):
+        return None
+    seconds = info.online_until - HEARTBEAT_PATIENCE * info.heartbeat_interval
+    return dt.datetime.fromtimestamp(seconds, tz=dt.UTC)
 
 
 def _read_key(public_key: bytes) -> ec.EllipticCurvePublicKey:

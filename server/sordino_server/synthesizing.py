@@ -20,7 +20,7 @@ from sordino_protocols.synthesis.goodness import goodness_of_fit
 from sordino_protocols.synthesis.mixture_fit import fit_mixture
 from sordino_protocols.synthesis.specs import MixtureSpec
 from sordino_protocols.synthesis.tables import SiteTable, estimate_units
-from sordino_server.runs import GENERATOR, SYNTHESIS, RunDirectory, write_whole
+from sordino_server.runs import GENERATOR, SYNTHESIS, RunDirectory
 from sordino_server.table_facts import SynthesisFacts, TableFacts
 from sordino_server.tabulating import Tables
 
@@ -61,7 +61,7 @@ def _fitted(
         raise TypeError("only a mixture is fitted to marginals")
     mixture = fit_mixture(tables, components=spec.components, rng=_public_generator(digest))
     content = write_generator(Generator(declared, mixture), run_id=run.run_id, job_digest=digest)
-    write_whole(run.path / GENERATOR, content)
+    run.save_content(GENERATOR, content)
     found: dict[str, TableFacts] = {}
     for table in tables:
         units = estimate_units(table)

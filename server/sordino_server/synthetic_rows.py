@@ -59,12 +59,12 @@ def train_on_source(source: RunDirectory, file: JobFile, *, job_digest: str) -> 
 def _rows(source: RunDirectory, facts: SynthesisFacts, *, rng: np.random.Generator) -> Rows:
     """Pooled rows of cells: drawn from the generator, or as the sites made them."""
     if facts.mode == "table":
-        tables = load((source.path / ROWS).read_bytes())
+        tables = load(source.content(ROWS))
         rows = np.concatenate([tables[site] for site in sorted(tables)])
         rows = rows[~is_forbidden(rows, facts.declared)]
         return rows[np.sort(rng.permutation(len(rows))[:_MOST_ROWS])]
     units = round(sum(table.units for table in facts.tables.values()))
-    generator = read_generator((source.path / GENERATOR).read_bytes())
+    generator = read_generator(source.content(GENERATOR))
     return generator.sample(min(max(units, _FEWEST_ROWS), _MOST_ROWS), rng=rng)
 
 

@@ -17,7 +17,7 @@ from sordino_protocols.schema import Schema
 from sordino_protocols.synthesis.marginals import Marginal
 from sordino_protocols.synthesis.shapes import DomainShape, SingleShape, width_of
 from sordino_server.admitted import Admitted
-from sordino_server.strategy import ImplausibleError, Rejection
+from sordino_server.answers import ImplausibleError, Rejection
 
 LARGEST_SCHEMA_BYTES = 4 * 1024 * 1024
 

@@ -25,8 +25,8 @@ from sordino_protocols.messages import (
 )
 from sordino_protocols.plan import CountPlan, SynthesisPlan
 from sordino_server.admitted import Admitted
-from sordino_server.questions import Questions, RunFailedError
-from sordino_server.runs import DESCRIPTIONS, ROWS, TABLES, RunDirectory, write_whole
+from sordino_server.questions import FailureCause, Questions, RunFailedError
+from sordino_server.runs import DESCRIPTIONS, ROWS, TABLES, RunDirectory
 from sordino_server.table_acceptance import (
     accept_description,
     accept_table,
@@ -147,7 +147,8 @@ def _check_missing(missing: set[str], plan: SynthesisPlan) -> None:
     if len(missing) > plan.silent:
         raise RunFailedError(
             f"{len(missing)} sites of the sum are missing ({', '.join(sorted(missing))});"
-            f" the job allows for {plan.silent}"
+            f" the job allows for {plan.silent}",
+            cause=FailureCause.NO_QUORUM,
         )
 
 
@@ -187,11 +188,9 @@ def _modular_sum(tables: Mapping[str, Integers]) -> Words:
 
 def _tables(run: RunDirectory, name: str) -> dict[str, Integers]:
     """What an earlier attempt has written; nothing if none did."""
-    path = run.path / name
-    return dict(load(path.read_bytes())) if path.exists() else {}
+    return dict(load(run.content(name))) if run.has(name) else {}
 
 
 def _keep(run: RunDirectory, name: str, tables: Mapping[str, Integers]) -> None:
-    write_whole(
-        run.path / name, save({site: np.ascontiguousarray(each) for site, each in tables.items()})
-    )
+    arrays = {site: np.ascontiguousarray(each) for site, each in tables.items()}
+    run.save_content(name, save(arrays))

@@ -1,6 +1,7 @@
 """`sordino audit` on real runs: what it writes, where, and how it ends."""
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ from audited_federation import (
 )
 from federation import Federation
 
-from sordino_audit import audit_config
 from sordino_audit.audit_document import schema_json
 from sordino_audit.audit_runs import AUDIT
 from sordino_audit.sealing import read_document
@@ -61,7 +61,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 
 @pytest.fixture(autouse=True)
 def _no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_config, "DEFAULT_CONFIG", tmp_path / "none.toml")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
 
 
 def test_a_run_is_audited_reported_and_shown(

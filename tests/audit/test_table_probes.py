@@ -16,6 +16,7 @@ from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import SecureNoise, Words
 from sordino_protocols.messages import Reply, Tabulated
 from sordino_protocols.privacy import DiscreteGaussian, Event
+from sordino_protocols.wire import Opened
 
 
 class CheapSite(Site):
@@ -26,11 +27,11 @@ class CheapSite(Site):
         run: AdmittedRun,
         step: str,
         event: Event,
-        request_digest: str,
+        asked: Opened,
         mechanism: Callable[[], Reply],
     ) -> bytes:
         del event
-        return super()._release(run, step, DiscreteGaussian(50.0), request_digest, mechanism)
+        return super()._release(run, step, DiscreteGaussian(50.0), asked, mechanism)
 
 
 class PaddedSite(Site):
@@ -41,7 +42,7 @@ class PaddedSite(Site):
         run: AdmittedRun,
         step: str,
         event: Event,
-        request_digest: str,
+        asked: Opened,
         mechanism: Callable[[], Reply],
     ) -> bytes:
         count = len(self._dataset(run.job).training.labels)
@@ -52,7 +53,7 @@ class PaddedSite(Site):
                 return made
             return replace(made, numbers=made.numbers.repeat(2)[: len(made.numbers) + count])
 
-        return super()._release(run, step, event, request_digest, padded)
+        return super()._release(run, step, event, asked, padded)
 
 
 class Quieter(SecureNoise):

@@ -10,10 +10,10 @@ from small_ledger import BUDGET, ROUND, execute, fill, hold, now, reserve
 from sordino_client.chain_store import (
     Location,
     PostgresStore,
-    read_ledger_url,
     read_rows,
 )
 from sordino_client.ledger import Ledger, read_entries
+from sordino_protocols.databases import read_database_url
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError, UnreachableError
 
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
@@ -159,16 +159,16 @@ def test_a_database_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
 def test_the_url_lies_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
     path = tmp_path / "ledger.url"
     with pytest.raises(NotFoundError):
-        read_ledger_url(path)
+        read_database_url(path)
     path.write_text("postgresql://site:secret@/ledger?host=/run/postgresql\n")
     path.chmod(0o640)
-    with pytest.raises(InputError, match="chmod 600"):
-        read_ledger_url(path)
+    with pytest.raises(InputError, match=r"mode 0640\); fix: chmod 600"):
+        read_database_url(path)
     path.chmod(0o600)
-    url = read_ledger_url(path)
+    url = read_database_url(path)
     assert (url.username, url.password, url.database) == ("site", "secret", "ledger")
     for text in ("", "secret", "mysql://site:secret@host/ledger", "sqlite:///ledger.db"):
         path.write_text(text)
         with pytest.raises(InputError) as caught:
-            read_ledger_url(path)
+            read_database_url(path)
         assert "secret" not in str(caught.value)

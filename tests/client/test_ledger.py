@@ -53,6 +53,19 @@ def test_settling_returns_what_was_not_reserved_and_no_more(ledger: Ledger) -> N
     assert after.left == pytest.approx(8.0 - spent)
 
 
+def test_when_every_run_is_settled_nothing_is_held_not_even_a_rounding(ledger: Ledger) -> None:
+    # What is left of a sum that was taken in two orders would be held by nobody, for ever.
+    for number in range(12):
+        run_id = f"run-{number}"
+        hold(ledger, run_id, event=ROUND)
+        hold(ledger, f"other-{number}", event=EVALUATION)
+        reserve(ledger, "round-1", run_id=run_id)
+        reserve(ledger, "evaluation", run_id=f"other-{number}", event=EVALUATION)
+        for each in (f"other-{number}", run_id):
+            ledger.settle(each)
+        assert ledger.balance("heart", BUDGET).held == 0.0
+
+
 def test_everything_may_be_said_twice_and_counts_once(ledger: Ledger) -> None:
     for _ in range(2):
         hold(ledger)

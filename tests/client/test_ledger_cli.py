@@ -11,8 +11,8 @@ from one_site import DATASET, NAME, OneSite, evaluate, round_plan, settle
 from small_ledger import execute
 from typer.testing import CliRunner
 
-from sordino_client.audit_log import read_audit_log
 from sordino_client.ledger_cli import budget_app, ledger_app
+from sordino_protocols.audit_log import read_audit_log
 from sordino_protocols.errors import AuthenticationError, InputError, IntegrityError, SordinoError
 from sordino_protocols.messages import Receipt, Refusal, Refused
 from sordino_protocols.privacy import Guarantee

@@ -1,5 +1,6 @@
 """The link: light, patient with a vault that is away, and clear about who is not who they are."""
 
+import email.utils
 import re
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from loopback import Certificates, StopEvent, make_certificates, make_node_key, 
 from sordino_client import fleet
 from sordino_client.fleet import FleetSettings, join
 from sordino_client.link import LinkSettings, run_link
+from sordino_client.link_health import LinkHealth
 from sordino_client.link_status import LinkCounters, serve_status
+from sordino_client.server_answers import ServerAnswers
 from sordino_client.vault_client import VaultClient, VaultFailedError
 from sordino_protocols.errors import (
     AuthenticationError,
@@ -156,11 +159,25 @@ def get(address: str | None, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+def health_of(
+    counters: LinkCounters, vault: VaultClient, answers: ServerAnswers | None = None
+) -> LinkHealth:
+    if answers is None:
+        answers = ServerAnswers()
+        answers.note(email.utils.formatdate(usegmt=True))
+    return LinkHealth(
+        is_joined=counters.is_connected,
+        vault_status=vault.status,
+        answers=answers,
+        certificates={},
+    )
+
+
 def test_metrics_are_the_links_own_and_the_vaults(tmp_path: Path) -> None:
     counters = LinkCounters()
     with (
         VaultClient(tmp_path / "vault.sock") as vault,
-        serve_status("127.0.0.1:0", counters, vault) as address,
+        serve_status("127.0.0.1:0", counters, vault, health_of(counters, vault)) as address,
     ):
         status, text = get(address, "/metrics")
         assert status == 200
@@ -184,7 +201,7 @@ def test_ready_means_connected_on_both_sides(tmp_path: Path) -> None:
     counters = LinkCounters()
     with (
         VaultClient(tmp_path / "vault.sock") as vault,
-        serve_status("127.0.0.1:0", counters, vault) as address,
+        serve_status("127.0.0.1:0", counters, vault, health_of(counters, vault)) as address,
     ):
         assert get(address, "/livez") == (200, '{"live": true}')
         assert get(address, "/nothing")[0] == 404
@@ -198,9 +215,13 @@ def test_ready_means_connected_on_both_sides(tmp_path: Path) -> None:
 
 
 def test_refuses_a_status_address_it_cannot_serve_at(tmp_path: Path) -> None:
+    counters = LinkCounters()
     with VaultClient(tmp_path / "vault.sock") as vault:
         for wrong in ("127.0.0.1:http", "127.0.0.1:70000"):
-            with pytest.raises(InputError), serve_status(wrong, LinkCounters(), vault):
+            with (
+                pytest.raises(InputError),
+                serve_status(wrong, counters, vault, health_of(counters, vault)),
+            ):
                 pass
 
 

@@ -178,7 +178,7 @@ def test_a_private_key_is_for_its_owner_alone_and_never_overwritten(tmp_path: Pa
     with pytest.raises(InputError):
         save_mask_keypair(tmp_path, "a")
     secret.chmod(0o640)
-    with pytest.raises(InputError, match="chmod 600"):
+    with pytest.raises(InputError, match=r"mode 0640\); fix: chmod 600"):
         load_mask_keys(secret, peers, site="a")
 
 

@@ -8,8 +8,8 @@ import pytest
 import typer
 from one_site import JOB, POLICY, SCHEMA, OneSite
 
-from sordino_client.audit_log import AuditLog
 from sordino_client.policy_cli import audit_log, policy_app
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.terminal import run_command
 
 RULES = """\
@@ -235,3 +235,12 @@ def test_the_audit_log_is_listed_and_verified(
     assert (facts["entries"], facts["head"]) == (before + 1, log.head)
     path.write_bytes(path.read_bytes().replace(b"run-7", b"run-8"))
     assert run("audit-log", "--config", config, "--verify") == 8
+
+
+def test_a_rule_that_forgot_its_kinds_is_refused_with_what_to_write(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = '[[datasets.heart.rules]]\naction = "allow"\nmodels = ["logistic"]\n'
+    (files / "policy.toml").write_text(POLICY.replace('["train"]', '["train", "count"]') + rule)
+    assert run("policy", "check", files / "policy.toml") == 2
+    assert 'write kinds = ["train"]' in capsys.readouterr().err

@@ -1,8 +1,10 @@
 import pytest
+from full_disk import no_file_longer_than
+from logged import logged
 from one_site import POLICY, OneSite, refusal
 
-from sordino_client.audit_log import read_audit_log
 from sordino_client.reload import read_rules
+from sordino_protocols.audit_log import read_audit_log
 from sordino_protocols.errors import NotFoundError
 from sordino_protocols.messages import Admission, Refusal
 
@@ -45,6 +47,18 @@ def test_a_broken_file_keeps_all_that_counted_and_says_so(site: OneSite) -> None
     site.reloader.reload()
     assert site.reloader.problem is None
     assert refusal(site.ask(site.admit("run-2"))) is Refusal.UNAUTHENTICATED
+
+
+def test_a_change_that_cannot_be_put_on_record_does_not_count(site: OneSite) -> None:
+    change_policy(site, STRICTER)
+    with logged(), no_file_longer_than(0):
+        site.reloader.reload()
+    assert "audit.log: cannot be written" in str(site.reloader.problem)
+    assert reloads(site) == []
+    assert isinstance(site.ask(site.admit()), Admission)
+    site.reloader.reload()
+    assert site.reloader.problem is None
+    assert refusal(site.ask(site.admit("run-2"))) is Refusal.FORBIDDEN_BY_POLICY
 
 
 def test_a_policy_that_is_gone_refuses_everything(site: OneSite) -> None:

@@ -15,7 +15,7 @@ from self_tested import provide_record
 import sordino_client
 import sordino_protocols
 from sordino_client.config import TrainingSection
-from sordino_client.metrics import ReleaseClass, SiteMetrics
+from sordino_client.metrics import SiteMetrics
 from sordino_client.self_test_record import (
     SelfTestRecord,
     fingerprint,
@@ -27,6 +27,7 @@ from sordino_client.self_test_record import (
     write_record,
 )
 from sordino_protocols.errors import ExitCode, InputError, ViolationError
+from sordino_protocols.metrics import ReleaseClass
 
 WAIT_SECONDS = 120.0
 
@@ -96,7 +97,7 @@ def test_a_record_that_cannot_be_read_is_none(site: OneSite, content: bytes) -> 
 
 def test_what_lies_on_the_disk_is_told_as_a_metric(site: OneSite) -> None:
     metrics = SiteMetrics()
-    metrics.watch_self_test(lambda: is_tested(site.config))
+    metrics.watch("sordino_self_test_success", lambda: is_tested(site.config))
     shown = metrics.registries[ReleaseClass.PUBLIC].get_sample_value
     assert shown("sordino_self_test_success") == 0
     keep_outcome(site)

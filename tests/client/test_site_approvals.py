@@ -19,8 +19,8 @@ from one_site import (
 from structlog.testing import capture_logs
 
 from sordino_client.approval_text import approval_text
-from sordino_client.audit_log import read_audit_log
 from sordino_protocols.approval import ApprovalDecision, read_approval, sign_approval
+from sordino_protocols.audit_log import read_audit_log
 from sordino_protocols.errors import InputError
 from sordino_protocols.messages import Admission, Inquire, Quote, Receipt, Refusal
 

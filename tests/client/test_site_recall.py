@@ -4,7 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from one_site import NAME, OneSite, refusal, round_plan, settle
 
-from sordino_client.audit_log import read_audit_log
+from sordino_protocols.audit_log import read_audit_log
 from sordino_protocols.heads import GENESIS, SignedHead, sign_head
 from sordino_protocols.messages import Admission, Inquire, Recall, Recalled, Refusal, Update
 from sordino_protocols.signing import Signer, load_signer

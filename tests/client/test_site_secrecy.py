@@ -27,7 +27,6 @@ from one_site import (
 from structlog.testing import capture_logs
 
 from sordino_client.data.table import Table
-from sordino_client.metrics import ReleaseClass
 from sordino_protocols.messages import (
     Admission,
     Inquire,
@@ -37,6 +36,7 @@ from sordino_protocols.messages import (
     Settle,
     Update,
 )
+from sordino_protocols.metrics import ReleaseClass
 
 
 def everything_that_is_asked(site: OneSite) -> list[Message]:

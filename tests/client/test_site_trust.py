@@ -23,6 +23,7 @@ from one_site import (
 
 from sordino_protocols.job import SignedJob, sign_job
 from sordino_protocols.messages import (
+    OLDEST_WIRE_VERSION,
     WIRE_VERSION,
     Admission,
     Admit,
@@ -30,6 +31,7 @@ from sordino_protocols.messages import (
     Inquire,
     Message,
     Quote,
+    Receipt,
     Refusal,
     RoundPlan,
     Update,
@@ -209,13 +211,13 @@ def test_a_round_that_was_paid_for_is_made_after_a_crash(site: OneSite) -> None:
 # ------------------------------------------------------------------ downgrades
 
 
-def test_an_older_wire_is_refused_however_it_is_signed(site: OneSite) -> None:
+def test_a_wire_too_old_or_too_new_is_refused_however_it_is_signed(site: OneSite) -> None:
     envelope = site.seal(round_plan())
     length = struct.unpack_from(">4sBI", envelope)[2]
     start = struct.calcsize(">4sBI")
     header, payload = envelope[start : start + length], envelope[start + length : -64]
     site.ask(site.admit())
-    for version in (0, WIRE_VERSION - 1, WIRE_VERSION + 1):
+    for version in (0, OLDEST_WIRE_VERSION - 1, WIRE_VERSION + 1):
         signature = site.server.sign(SIGNED_PREFIX % version + header)
         frame = struct.pack(">4sBI", b"SRDN", version, length)
         answer = site.read(site.site.answer(frame + header + payload + signature))
@@ -225,6 +227,26 @@ def test_an_older_wire_is_refused_however_it_is_signed(site: OneSite) -> None:
     answer = site.read(site.site.answer(envelope[:-64] + old))
     assert refusal(answer) is Refusal.UNAUTHENTICATED
     assert isinstance(site.ask(round_plan()), Update)
+
+
+def test_a_server_that_was_not_upgraded_is_answered_in_its_version(site: OneSite) -> None:
+    requests = (site.admit(), round_plan(), evaluate(), settle())
+    answers = [site.site.answer(seal(each, site.server, version=2)) for each in requests]
+    assert [answer[4] for answer in answers] == [2, 2, 2, 2]
+    said = [type(site.read(answer)) for answer in answers]
+    assert said == [Admission, Update, Evaluation, Receipt]
+    broken = site.site.answer(b"SRDN\x02" + bytes(100))
+    assert broken[4] == 2
+    assert refusal(site.read(broken)) is Refusal.MALFORMED
+
+
+def test_a_server_that_is_upgraded_in_mid_run_gets_the_bytes_that_were_paid(site: OneSite) -> None:
+    site.site.answer(seal(site.admit(), site.server, version=2))
+    first = site.site.answer(seal(round_plan(), site.server, version=2))
+    spent = site.spent
+    assert spent > 0
+    assert site.site.answer(seal(round_plan(), site.server, version=3)) == first
+    assert site.spent == spent
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])

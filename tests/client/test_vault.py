@@ -1,7 +1,10 @@
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from one_site import CANARY_NUMBER, NAME, OneSite, find_canary, round_plan
 from one_vault import WAIT_SECONDS, Vault, vault_site
 from self_tested import provide_record
 
+from sordino_client import vault_process
 from sordino_client.data.loading import split_key
 from sordino_client.vault_client import VaultClient
 from sordino_protocols.errors import ExitCode, IntegrityError
@@ -42,6 +46,30 @@ def run_to_its_end(directory: Path, *arguments: str) -> subprocess.CompletedProc
         timeout=WAIT_SECONDS,
         check=False,
     )
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A daemon that runs in this process takes signals, hooks and the log: they are given back."""
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers, level = logging.root.handlers[:], logging.root.level
+    for owner, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(owner, hook, getattr(owner, hook))
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def end_here(site: OneSite, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a vault that does not come to serve: in this process, which has torch."""
+    file = site.directory / "site.toml"
+    # The network that it would cut off is ours.
+    file.write_text(file.read_text().replace("[site]", "[site]\ncut_network = false"))
+    monkeypatch.chdir(site.directory)
+    return vault_process.main(["site.toml"])
 
 
 def test_a_vault_answers_over_its_socket_and_ends_when_asked(vault: Vault) -> None:
@@ -159,18 +187,25 @@ def test_a_second_vault_on_the_same_ledger_does_not_start(vault: Vault) -> None:
         ("datasets.d/records.csv", "age,", "years,", "column 'age' is absent"),
     ],
 )
-def test_a_broken_file_is_named_with_its_key(
-    site: OneSite, file: str, old: str, new: str, expected: str
+@pytest.mark.usefixtures("given_back")
+def test_a_broken_file_is_named_with_its_key(  # noqa: PLR0917
+    site: OneSite,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    file: str,
+    old: str,
+    new: str,
+    expected: str,
 ) -> None:
     path = site.directory / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    done = run_to_its_end(site.directory, "site.toml")
-    assert done.returncode in {ExitCode.USAGE, ExitCode.NOT_FOUND}
-    assert done.stderr.count("error: ") == 1
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not find_canary((done.stdout + done.stderr).encode())
+    assert end_here(site, monkeypatch) in {ExitCode.USAGE, ExitCode.NOT_FOUND}
+    said = capfd.readouterr()
+    (line,) = [json.loads(each) for each in said.err.splitlines()]
+    assert (line["event"], line["component"]) == ("ended", "vault")
+    assert expected in line["reason"]
+    assert not find_canary((said.out + said.err).encode())
 
 
 def test_a_record_that_breaks_its_declaration_is_not_quoted(site: OneSite) -> None:
@@ -179,17 +214,20 @@ def test_a_record_that_breaks_its_declaration_is_not_quoted(site: OneSite) -> No
     done = run_to_its_end(site.directory, "site.toml")
     assert done.returncode == ExitCode.USAGE
     assert "column 'chol': a cell is outside [min, max]" in done.stderr
+    assert "Traceback" not in done.stderr
     assert CANARY_NUMBER not in done.stderr
     assert not find_canary((done.stdout + done.stderr).encode())
 
 
-def test_a_socket_path_that_is_too_long_is_explained(site: OneSite) -> None:
+@pytest.mark.usefixtures("given_back")
+def test_a_socket_path_that_is_too_long_is_explained(
+    site: OneSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     text = (site.directory / "site.toml").read_text()
     socket = str(site.config.site.socket)
     (site.directory / "site.toml").write_text(text.replace(socket, "x" * 120))
-    done = run_to_its_end(site.directory, "site.toml")
-    assert done.returncode == ExitCode.USAGE
-    assert "site.socket must be a path of at most 107 bytes" in done.stderr
+    assert end_here(site, monkeypatch) == ExitCode.USAGE
+    assert "site.socket must be a path of at most 107 bytes" in capfd.readouterr().err
 
 
 def test_a_deep_state_directory_costs_the_admin_socket_and_no_more(site: OneSite) -> None:

@@ -14,8 +14,8 @@ from one_vault import WAIT_SECONDS, Vault, vault_site
 from typer.testing import CliRunner
 
 from sordino_client.approval_cli import approval_app
-from sordino_client.audit_log import read_audit_log
 from sordino_client.vault_client import VaultClient
+from sordino_protocols.audit_log import read_audit_log
 from sordino_protocols.errors import (
     AuthenticationError,
     InputError,
@@ -189,7 +189,7 @@ def test_a_hangup_before_a_daemon_serves_does_not_end_it() -> None:
         "    while signal.getsignal(signal.SIGHUP) in (signal.SIG_IGN, signal.SIG_DFL): pass\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "threading.Thread(target=hang_up, daemon=True).start()\n"
-        "sys.exit(run_daemon(['x'], 'x', serve, reads_again=True))"
+        "sys.exit(run_daemon(['x'], 'x', serve, component='x', reads_again=True))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -12,7 +12,6 @@ from seeded_noise import NoNoise, SeededNoise
 from statistical import assert_scale
 from tiny_rounds import MLP, PLAN, FloatArray, make_units, run, without_record
 
-from sordino_client.metrics import ReleaseClass
 from sordino_client.training import steps
 from sordino_client.training.clipping import network_for
 from sordino_client.training.noise import Noise, SecureNoise, noisy_on_grid
@@ -30,6 +29,7 @@ from sordino_client.witness import (
 from sordino_protocols.clipping import AdaptiveClipping
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.messages import Update
+from sordino_protocols.metrics import ReleaseClass
 from sordino_protocols.plan import TrainingPlan
 
 TWO = replace(PLAN, lanes=4, lane_groups=2, local_steps=3, sampling_rate=0.5)

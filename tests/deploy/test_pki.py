@@ -8,22 +8,27 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from flwr.cli.supernode.register import try_load_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, uses_nist_ec_curve
 
+from sordino_deploy import issued
 from sordino_deploy.pki import (
     Authority,
+    Role,
     create_authority,
     create_node_key,
     create_request,
     issue_client,
     issue_server,
     load_authority,
+    sign_own_request,
     sign_request,
     trust,
 )
+from sordino_protocols.certificates import read_certificate
 from sordino_protocols.errors import AuthenticationError, InputError, NotFoundError
+from sordino_protocols.revocations import revoked_serials
 from sordino_protocols.signing import load_signer, load_trust, save_keypair
 
 
@@ -99,7 +104,7 @@ def test_a_request_made_at_a_site_is_certified_without_its_key(
 ) -> None:
     request = create_request(tmp_path / "site", "va")
     assert b"PRIVATE" not in request
-    pem = sign_request(authority, request, name="va", usage="client")
+    pem = sign_request(authority, request, name="va", role=Role.SITE)
     (tmp_path / "site" / "va.crt").write_bytes(pem)
     server = issue_server(authority, tmp_path)
     client = tmp_path / "site" / "va.crt"
@@ -120,7 +125,7 @@ def crafted(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str) -> b
 
 def test_nothing_but_the_key_is_taken_from_a_request(authority: Authority) -> None:
     request = crafted(ec.generate_private_key(ec.SECP256R1()), "va")
-    pem = sign_request(authority, request, name="va", usage="client", days=7)
+    pem = sign_request(authority, request, name="va", role=Role.SITE, days=7)
     certificate = x509.load_pem_x509_certificate(pem)
     extensions = certificate.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -134,7 +139,7 @@ def test_requests_that_do_not_hold_together_are_refused(authority: Authority) ->
     key = ec.generate_private_key(ec.SECP256R1())
     request = crafted(key, "va")
     with pytest.raises(AuthenticationError, match="does not ask for the name 'cleveland'"):
-        sign_request(authority, request, name="cleveland", usage="client")
+        sign_request(authority, request, name="cleveland", role=Role.SITE)
     der = x509.load_pem_x509_csr(request).public_bytes(serialization.Encoding.DER)
     forged = x509.load_der_x509_csr(der.replace(b"bank.com", b"bonk.com"))
     with pytest.raises(AuthenticationError, match="not signed by the key"):
@@ -142,20 +147,20 @@ def test_requests_that_do_not_hold_together_are_refused(authority: Authority) ->
             authority,
             forged.public_bytes(serialization.Encoding.PEM),
             name="va",
-            usage="client",
+            role=Role.SITE,
         )
     for bad in (b"", b"garbage", b"-----BEGIN CERTIFICATE REQUEST-----\nAA==\n"):
         with pytest.raises(InputError, match="certificate request"):
-            sign_request(authority, bad, name="va", usage="client")
+            sign_request(authority, bad, name="va", role=Role.SITE)
     for weak in (
         rsa.generate_private_key(65537, 2048),
         ec.generate_private_key(ec.SECP192R1()),
     ):
         with pytest.raises(InputError, match="EC key"):
-            sign_request(authority, crafted(weak, "va"), name="va", usage="client")
-    for usage, hosts in (("server", ()), ("client", ("localhost",))):
+            sign_request(authority, crafted(weak, "va"), name="va", role=Role.SITE)
+    for role, hosts in ((Role.SERVER, ()), (Role.SITE, ("localhost",))):
         with pytest.raises(InputError, match="hosts"):
-            sign_request(authority, request, name="va", usage=usage, hosts=hosts)  # type: ignore[arg-type]
+            sign_request(authority, request, name="va", role=role, hosts=hosts)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a..b", "exa_mple", "*.example.org", "bücher.de"])
@@ -172,8 +177,8 @@ def test_an_authority_is_read_back(tmp_path: Path, authority: Authority) -> None
     (tmp_path / "ca" / "ca.crt").write_bytes((tmp_path / "other" / "ca.crt").read_bytes())
     with pytest.raises(InputError, match=r"not the certificate of ca\.key"):
         load_authority(tmp_path / "ca")
-    (tmp_path / "ca" / "ca.key").chmod(0o644)
-    with pytest.raises(InputError, match="chmod 600"):
+    (tmp_path / "ca" / "ca.key").chmod(0o640)
+    with pytest.raises(InputError, match=r"mode 0640\); fix: chmod 600"):
         load_authority(tmp_path / "ca")
     with pytest.raises(NotFoundError):
         load_authority(tmp_path / "gone")
@@ -223,3 +228,51 @@ def test_trusting_a_key_makes_its_signatures_hold(tmp_path: Path) -> None:
     assert isinstance(
         load_signer(tmp_path / "keys" / "va.key", "va").key, ed25519.Ed25519PrivateKey
     )
+
+
+def test_a_certificate_serves_or_connects_and_never_both(
+    tmp_path: Path, authority: Authority
+) -> None:
+    kind = x509.ExtendedKeyUsage
+    for path, usage in (
+        (issue_server(authority, tmp_path), ExtendedKeyUsageOID.SERVER_AUTH),
+        (issue_client(authority, tmp_path, name="va"), ExtendedKeyUsageOID.CLIENT_AUTH),
+    ):
+        read = read_certificate(path)
+        assert list(read.extensions.get_extension_for_class(kind).value) == [usage]
+
+
+def test_an_authority_makes_no_other_authority(authority: Authority) -> None:
+    limits = authority.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert limits.critical
+    assert (limits.value.ca, limits.value.path_length) == (True, 0)
+
+
+def test_an_endless_request_is_not_read(authority: Authority) -> None:
+    request = sign_own_request(ec.generate_private_key(ec.SECP256R1()), "va")
+    sign_request(authority, b"x\n" * 10 + request, name="va", role=Role.SITE)
+    with pytest.raises(InputError, match="expected a certificate request"):
+        sign_request(authority, b"x\n" * 10_000 + request, name="va", role=Role.SITE)
+
+
+def test_one_revocation_forgets_no_other(tmp_path: Path, authority: Authority) -> None:
+    directory, taken = tmp_path / "ca", set[int]()
+    for name in ("va", "vb"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        issued.certify(directory, sign_own_request(key, name), name=name, role=Role.SITE)
+        taken |= {each.serial for each in issued.revoke(directory, name)}
+        assert revoked_serials(directory / "ca.crt") == taken
+    assert len(taken) == 2
+    after = authority.certificate.not_valid_after_utc
+    assert {each.state(after) for each in issued.issued(directory)} == {"revoked"}
+
+
+def test_a_certificate_past_its_day_is_listed_as_expired(
+    tmp_path: Path, authority: Authority
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued.certify(tmp_path / "ca", sign_own_request(key, "va"), name="va", role=Role.SITE, days=2)
+    (listed,) = issued.issued(tmp_path / "ca")
+    assert listed.state(listed.not_after - dt.timedelta(seconds=1)) == "valid"
+    assert listed.state(listed.not_after) == "expired"
+    assert listed.not_after < authority.certificate.not_valid_after_utc

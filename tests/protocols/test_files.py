@@ -11,6 +11,8 @@ from sordino_protocols.files import (
     LARGEST_FILE_BYTES,
     STRICT,
     parse_toml,
+    read_secret,
+    read_secret_text,
     read_toml,
     write_public,
     write_secret,
@@ -221,6 +223,52 @@ def test_secrets_are_the_owners_alone_whatever_the_umask(tmp_path: Path) -> None
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "keys" / "a.key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "a.pub").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o610, 0o601, 0o666, 0o4644])
+def test_a_secret_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a.key"
+    path.write_bytes(b"hunter2")
+    path.chmod(mode)
+    expected = f"{path}: holds a secret that others may read (mode {mode:04o}); fix: chmod 600"
+    for read in (read_secret, read_secret_text):
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert str(caught.value) == f"{expected} {path}"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
+def test_a_secret_of_its_owner_is_read_as_it_is(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "a.key"
+    path.write_bytes(b"hunter2\n")
+    path.chmod(mode)
+    assert read_secret(path) == b"hunter2\n"
+    assert read_secret_text(path) == "hunter2\n"
+
+
+def test_a_secret_is_looked_at_through_a_link(tmp_path: Path) -> None:
+    # As where a volume of secrets is mounted: what counts is the file that is read.
+    (tmp_path / "real.key").write_bytes(b"x")
+    (tmp_path / "real.key").chmod(0o644)
+    (tmp_path / "a.key").symlink_to(tmp_path / "real.key")
+    with pytest.raises(InputError, match="mode 0644"):
+        read_secret(tmp_path / "a.key")
+    (tmp_path / "real.key").chmod(0o600)
+    assert read_secret(tmp_path / "a.key") == b"x"
+
+
+def test_a_secret_that_cannot_be_read_is_named_and_never_shown(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"gone\.key"):
+        read_secret(tmp_path / "gone.key")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_secret(tmp_path)
+    path = tmp_path / "a.key"
+    for content in (b"hunter2 \xe9", b"hunter2" * LARGEST_FILE_BYTES):
+        path.write_bytes(content)
+        path.chmod(0o600)
+        with pytest.raises(InputError, match=r"not UTF-8|larger than") as caught:
+            read_secret_text(path)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_never_overwrites_nor_follows_a_link(tmp_path: Path) -> None:

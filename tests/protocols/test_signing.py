@@ -100,7 +100,7 @@ def test_private_keys_are_private_and_never_printed(keys: Path) -> None:
 
 def test_refuses_a_private_key_that_others_may_read(keys: Path) -> None:
     (keys / "va.key").chmod(0o640)
-    with pytest.raises(InputError, match="chmod 600"):
+    with pytest.raises(InputError, match=r"mode 0640\); fix: chmod 600"):
         load_signer(keys / "va.key", "va")
 
 

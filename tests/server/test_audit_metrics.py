@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from sordino_audit.audit_document import SCHEMA_VERSION, AuditDocument
 from sordino_audit.audit_entries import BoundEntry, EValueEntry, Provenance
 from sordino_audit.findings import Verdict
+from sordino_protocols.metrics import METRICS
+from sordino_server.audit_document import AUDIT
 from sordino_server.audit_metrics import (
-    AUDIT,
-    AUDIT_RELEASE_CLASSES,
     VERDICTS,
     AuditCollector,
 )
@@ -74,9 +74,9 @@ def test_what_is_read_is_what_audits_write() -> None:
         assert set(written) <= set(model.model_fields)
 
 
-def test_every_metric_has_a_release_class(registry: CollectorRegistry) -> None:
-    assert {each.name for each in registry.collect()} == set(AUDIT_RELEASE_CLASSES)
-    assert set(AUDIT_RELEASE_CLASSES.values()) == {"public"}
+def test_every_metric_of_audits_is_told_and_no_other(registry: CollectorRegistry) -> None:
+    told = {name for name in METRICS if name.startswith("sordino_audit_")}
+    assert {each.name for each in registry.collect()} == {*told, "sordino_models_quarantined"}
 
 
 def test_an_audit_is_told_and_the_next_one_replaces_it(

@@ -128,7 +128,7 @@ def test_a_server_that_remembers_nothing_takes_the_old_copy_for_whole(
 def test_too_few_whole_ledgers_end_the_run_by_name(remembering: Federation, tmp_path: Path) -> None:
     restore(remembering, tmp_path / "copy")
     run = remembering.submit(make_job(ALL))
-    expected = r"2 of 3 sites showed that their ledgers are whole; .* needs 3 \(b: integrity\)"
+    expected = r"2 of 3 sites showed that their ledgers are whole; .* needs 3 \(b: integrity, .*\)"
     with pytest.raises(RunFailedError, match=expected):
         remembering.coordinator(run).execute()
     assert run.state() is RunState.FAILED

@@ -36,6 +36,16 @@ def a_huge_update(message: Message) -> Message:
     return replace(message, vector=np.full_like(message.vector, 1e30))
 
 
+def a_nan(message: Message) -> Message:
+    assert isinstance(message, Update)
+    return replace(message, vector=np.full_like(message.vector, np.nan))
+
+
+def one_infinity(message: Message) -> Message:
+    assert isinstance(message, Update)
+    return replace(message, vector=np.append(message.vector[:-1], np.float32(-np.inf)))
+
+
 def a_longer_update(message: Message) -> Message:
     assert isinstance(message, Update)
     return replace(message, vector=np.append(message.vector, np.float32(0)))
@@ -59,7 +69,9 @@ def another_job(message: Message) -> Message:
 @pytest.mark.parametrize(
     ("change", "rejection"),
     [
-        (a_huge_update, "implausible"),
+        (a_huge_update, "norm_exceeded"),
+        (a_nan, "nonfinite"),
+        (one_infinity, "nonfinite"),
         (a_longer_update, "bad_shape"),
         (an_empty_update, "bad_shape"),
         (another_round, "malformed"),
@@ -173,7 +185,9 @@ def test_a_quorum_that_is_lost_in_mid_run_gives_back_what_was_held(federation: F
         )
 
     grid = federation.grid({"c": changing(federation, "c", Update, from_round_two)})
-    with pytest.raises(RunFailedError, match="c: implausible"):
+    with pytest.raises(
+        RunFailedError, match="c: norm_exceeded, it is longer than clipping and noise"
+    ):
         federation.coordinator(run, grid).execute()
     assert held(federation) == 0
     # The first round and the second were paid for, and stay paid for.

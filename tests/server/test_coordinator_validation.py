@@ -94,7 +94,9 @@ def test_a_server_that_swaps_the_model_is_refused_and_learns_nothing(
     federation: Federation, swapped: ReleasedModel
 ) -> None:
     run = federation.submit(validation_of(GOOD), brought=swapped)
-    with pytest.raises(RunFailedError, match="a: wrong_shape, b: wrong_shape, c: wrong_shape"):
+    with pytest.raises(
+        RunFailedError, match=r"a: wrong_shape, .*; b: wrong_shape, .*; c: wrong_shape, "
+    ):
         federation.coordinator(run).execute()
     assert set(spent(federation).values()) == {0.0}
     assert held(federation) == 0

@@ -1,5 +1,6 @@
 """The whole daemon in this process: it comes up and goes, and leaves nothing behind."""
 
+import json
 import os
 import socket
 import stat
@@ -46,8 +47,10 @@ def test_serves_until_it_is_told_to_stop(config: ServerConfig) -> None:
         until(lambda: read_ports(config.server.state) not in (None, {"public": 1}))
         ports = read_ports(config.server.state)
         assert ports is not None
-        assert set(ports) == {"public", "admin", "gateway", "metrics"}
+        assert set(ports) == {"public", "admin", "gateway", "metrics", "page"}
         assert 'sordino_runs{state="done"} 0.0' in get(f"127.0.0.1:{ports['metrics']}", "/metrics")
+        _says_that_it_is_ready(f"127.0.0.1:{ports['metrics']}")
+        assert "a is not connected" in get(f"127.0.0.1:{ports['page']}", "/")
     finally:
         stop.set()
         thread.join()
@@ -57,6 +60,16 @@ def test_serves_until_it_is_told_to_stop(config: ServerConfig) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
+def _says_that_it_is_ready(address: str) -> None:
+    assert json.loads(get(address, "/livez")) == {"live": True}
+    body = json.loads(get(address, "/readyz"))
+    assert body["ready"], body
+    assert set(body["checks"]) >= {
+        "state_writable", "database", "clock", "certificate", "superlink", "superexec",
+    }  # fmt: skip
+    assert all(each["ok"] and each["detail"] for each in body["checks"].values())
+
+
 def test_nobody_else_may_look_into_its_state(config: ServerConfig) -> None:
     stop = threading.Event()
     stop.set()
@@ -64,13 +77,15 @@ def test_nobody_else_may_look_into_its_state(config: ServerConfig) -> None:
     assert stat.S_IMODE(config.server.state.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("section", ["metrics", "gateway", "public"])
+@pytest.mark.parametrize("section", ["metrics", "page", "gateway", "public"])
 def test_a_start_that_fails_half_way_leaves_nothing_behind(
     config: ServerConfig, section: str
 ) -> None:
     assert config.metrics is not None
+    assert config.page is not None
     address = {
         "metrics": config.metrics.address,
+        "page": config.page.address,
         "gateway": config.gateway.address,
         "public": config.server.public,
     }[section]

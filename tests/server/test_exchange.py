@@ -1,10 +1,12 @@
 """Sending to sites and collecting answers, over a grid in memory."""
 
+import datetime as dt
 from collections.abc import Callable
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 
 from sordino_protocols import limits
 from sordino_protocols.errors import InputError, PeerError, UnreachableError
@@ -91,6 +93,33 @@ def test_a_silent_site_is_late_once_its_time_is_up() -> None:
     now[0] = 1e12
     answers, pending = over.poll(pending)
     assert answers == [Answer("silent", error=AnswerError.LATE)]
+
+
+class Rejoining(LocalGrid):
+    """A grid whose sites joined at the times that a test sets, Unix seconds."""
+
+    joined: dict[str, float]
+
+    def get_nodes(self) -> list[NodeInfo]:
+        nodes = list(super().get_nodes())
+        for node in nodes:
+            at = dt.datetime.fromtimestamp(self.joined[node.name], dt.UTC)
+            node.last_activated_at = at.isoformat()
+        return nodes
+
+
+def test_a_site_whose_link_was_started_anew_has_lost_the_message() -> None:
+    grid = Rejoining({"stays": lambda _: None, "returns": lambda _: None})
+    grid.joined = {"stays": 0.0, "returns": 0.0}
+    over = Exchange(grid, poll_seconds=0, look_seconds=0)
+    envelopes = {"stays": b"1", "returns": b"2"}
+    pending = over.send(envelopes, message_type="query", ttl_seconds=60)
+    answers, pending = over.poll(pending)
+    assert answers == []
+    grid.joined["returns"] = pending.sent_at + 1
+    answers, pending = over.poll(pending)
+    assert answers == [Answer("returns", error=AnswerError.UNREACHABLE)]
+    assert pending.sites == {"stays"}
 
 
 def test_an_answer_that_is_not_ours_is_malformed() -> None:

@@ -13,7 +13,8 @@ from sordino_protocols.job import Job, new_nonce, sign_job
 from sordino_protocols.rounds import RunEvent
 from sordino_protocols.signing import Signer
 from sordino_server.quarantine import QUARANTINE, quarantine_run
-from sordino_server.runs import COUNTS, DESCRIPTIONS, GENERATOR, RunDirectory, write_whole
+from sordino_server.runs import COUNTS, DESCRIPTIONS, GENERATOR, RunDirectory
+from sordino_server.storage import write_whole
 from sordino_server.table_facts import Counts, Descriptions
 
 

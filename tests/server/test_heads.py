@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from sordino_protocols.errors import AuthenticationError, IntegrityError
 from sordino_protocols.heads import GENESIS, SignedHead, sign_head
-from sordino_server.heads import Contradiction, ContradictionError, HeadStore, remember
+from sordino_server.heads import (
+    Contradiction,
+    ContradictionError,
+    HeadStore,
+    contradiction_at,
+    remember,
+)
+from sordino_server.storage import DirectoryStorage
 
 SITE = "va"
 TRUST = store(*SITE_KEYS.values())
@@ -92,6 +99,31 @@ def test_both_signed_heads_are_kept_as_evidence(heads: HeadStore, tmp_path: Path
         head(9).hash,
         head(9, history="b").hash,
     ]
+
+
+def test_what_contradicts_is_over_when_the_ledger_goes_on_or_a_person_decides(
+    heads: HeadStore, tmp_path: Path
+) -> None:
+    storage = DirectoryStorage(tmp_path / "heads")
+
+    def lose() -> None:
+        with pytest.raises(ContradictionError):
+            heads.note(SITE, head(8), is_fresh=True)
+        found = contradiction_at(storage, SITE)
+        assert found is not None
+        assert [each.length for each in found] == [9, 8]
+
+    heads.note(SITE, head(9))
+    assert contradiction_at(storage, SITE) is None
+    lose()
+    heads.note(SITE, head(9))  # an old answer again: it says nothing of now
+    assert contradiction_at(storage, SITE) is not None
+    heads.note(SITE, head(9), is_fresh=True)
+    assert contradiction_at(storage, SITE) is None
+    lose()
+    heads.forget(SITE)
+    assert contradiction_at(storage, SITE) is None
+    assert (tmp_path / "heads" / f"{SITE}.contradiction.over.json").exists()
 
 
 def test_after_a_person_decided_a_site_begins_anew(heads: HeadStore, tmp_path: Path) -> None:

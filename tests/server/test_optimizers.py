@@ -27,7 +27,7 @@ from sordino_server.aggregation import (
     gradient_noise_variance,
 )
 from sordino_server.optimizers import ServerState, advance, initial_state, released_weights
-from sordino_server.runs import RunDirectory
+from sordino_server.runs import run_directory
 
 PLAN = replace(tiny_rounds.PLAN, rounds=4, lanes=1, lane_groups=2)
 BARE = replace(PLAN, lanes=0)
@@ -261,7 +261,7 @@ def test_an_interrupted_run_ends_with_the_same_model(
     start = initial_state(np.array([0.3, -0.2, 0.1]), plan)
     totals = list(np.random.default_rng(8).normal(size=(4, len(start.weights))))
     whole = take(start, *totals, plan=plan, optimizer=optimizer, units=50)
-    run = RunDirectory(tmp_path)
+    run = run_directory(tmp_path)
     run.save_checkpoint(
         take(start, *totals[:interrupted_after], plan=plan, optimizer=optimizer, units=50)
     )

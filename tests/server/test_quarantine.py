@@ -26,7 +26,7 @@ from sordino_server.quarantine import (
     quarantine_run,
     release_run,
 )
-from sordino_server.runs import CERTIFICATE, MODEL, STATEMENT, RunDirectory
+from sordino_server.runs import CERTIFICATE, MODEL, STATEMENT, RunDirectory, run_directory
 
 REASON = "The promise was broken: far too little noise."
 AUDIT = "ab" * 32
@@ -65,7 +65,7 @@ def test_a_quarantined_model_and_its_certificate_are_withheld(run: RunDirectory)
 def test_only_a_person_ends_it_and_both_stay_on_record(run: RunDirectory) -> None:
     content = artifact(run, MODEL)
     quarantine(run)
-    quarantine(RunDirectory(run.path))
+    quarantine(run_directory(run.path))
     with pytest.raises(InputError, match="needs a reason"):
         release_run(run, reason=" ", by="olga")
     assert quarantine_of(run) is not None

@@ -19,9 +19,10 @@ from sordino_server.runs import (
     RunDirectory,
     Runs,
     last_state,
-    write_whole,
+    run_directory,
 )
 from sordino_server.statement import Quotes
+from sordino_server.storage import write_whole
 
 
 def a_signed_job(purpose: Purpose = "train") -> SignedJob:
@@ -99,7 +100,7 @@ def test_the_state_is_the_last_one_logged(run: RunDirectory) -> None:
     run.record("round", round=1)
     assert run.state() is RunState.ADMITTING
     assert run.advance(RunEvent.ADMITTED) is RunState.TRAINING
-    assert RunDirectory(run.path).state() is RunState.TRAINING
+    assert run_directory(run.path).state() is RunState.TRAINING
 
 
 def test_a_state_that_cannot_follow_is_a_bug(run: RunDirectory) -> None:
@@ -251,7 +252,7 @@ def test_one_at_a_time_executes_a_run(run: RunDirectory) -> None:
     has_it = threading.Event()
 
     def second() -> None:
-        with RunDirectory(run.path).locked():
+        with run_directory(run.path).locked():
             has_it.set()
 
     thread = threading.Thread(target=second)

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +90,10 @@ def test_a_broken_file_ends_the_process_with_a_usage_error(tmp_path: Path) -> No
     path = write(tmp_path, TEXT.replace('state = "state"', ""))
     ended = run_process(str(path))
     assert ended.returncode == ExitCode.USAGE
-    assert ended.stderr.startswith(f"error: {path}: ")
-    assert "state" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    line = json.loads(ended.stderr)
+    assert (line["event"], line["component"]) == ("ended", "server")
+    assert line["reference"] == "E0200"
+    assert line["reason"].startswith(f"{path}:2: server.state: missing")
 
 
 def test_without_a_file_the_process_says_how_it_is_called() -> None:

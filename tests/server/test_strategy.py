@@ -132,7 +132,8 @@ def test_asks_every_site_with_the_same_signed_bytes() -> None:
         (says(REQUEST, SITES["c"]), Rejection.MALFORMED),
         (says(Refused("train-2", Refusal.NO_POLICY), SITES["c"]), Rejection.MALFORMED),
         (Asked([lambda _: b""]), Rejection.MALFORMED),
-        (Asked([lambda _: b"SRDN" + bytes(200)]), Rejection.MALFORMED),
+        (Asked([lambda _: b"SRDN\x03" + bytes(200)]), Rejection.MALFORMED),
+        (Asked([lambda _: b"SRDN\x01" + bytes(200)]), Rejection.WIRE_VERSION),
         (Asked([lambda _: seal(update(), SITES["c"])[:-1]]), Rejection.BAD_SIGNATURE),
         (Asked([fails]), Rejection.FAILED),
     ],
@@ -145,6 +146,7 @@ def test_asks_every_site_with_the_same_signed_bytes() -> None:
         "a refusal of another run",
         "nothing",
         "garbage",
+        "an unknown version",
         "cut short",
         "failed",
     ],
@@ -253,7 +255,7 @@ def test_a_site_whose_message_was_lost_is_asked_again() -> None:
     assert sorted(outcome.answers) == ["a", "b", "c"]
     assert len(grid.pushed) == 4
     assert sites["c"].envelopes == sites["a"].envelopes
-    assert clock.now > 60
+    assert clock.now > 30
 
 
 def test_a_silent_site_is_not_asked_without_end() -> None:
@@ -265,8 +267,8 @@ def test_a_silent_site_is_not_asked_without_end() -> None:
     assert strategy.ask(sorted(SITES), REQUEST, Update, patience).rejections == {
         "c": Rejection.LATE
     }
-    # Once for each site, and the silent one after 60 s, and then twice as late each time.
-    assert len(grid.pushed) == 3 + 5
+    # Once for each site, and the silent one after 30 s, and then twice as late each time.
+    assert len(grid.pushed) == 3 + 6
 
 
 def test_knows_who_is_enrolled_and_who_is_there() -> None:
@@ -302,7 +304,12 @@ def admit(
     known = trust(*SITES.values())
     strategy = Strategy(exchange, SERVER, known, clock=clock, sleep=clock.sleep)
     outcome = strategy.ask(
-        sorted(sites), Admit(RUN, job), Admission, patience, on_approval_pending=waiting.append
+        sorted(sites),
+        Admit(RUN, job),
+        Admission,
+        patience,
+        on_hindered=lambda site, _: waiting.append(site),
+        waits_for_people=True,
     )
     return outcome, waiting
 
@@ -380,3 +387,38 @@ def test_each_site_is_asked_its_own_question() -> None:
 def test_an_answer_is_kept_as_its_site_signed_it() -> None:
     outcome = ask({name: honest(name) for name in SITES})
     assert outcome.envelopes == {name: seal(update(), SITES[name]) for name in SITES}
+
+
+# ------------------------------------------------------------------ sites of an older version
+
+
+def older(name: str, *, version: int = 2) -> Asked:
+    """A site that was not upgraded: it reads no version but its own."""
+
+    def answer(envelope: bytes) -> bytes:
+        is_readable = envelope[4] == version
+        reply = update() if is_readable else Refused("", Refusal.MALFORMED)
+        return seal(reply, SITES[name], version=version)
+
+    return Asked([answer])
+
+
+def test_a_site_that_was_not_upgraded_is_asked_in_its_version_and_stays_in_it() -> None:
+    sites = {"a": honest("a"), "b": older("b"), "c": older("c")}
+    exchange = Exchange(LocalGrid(sites), poll_seconds=0.001)
+    strategy = Strategy(exchange, SERVER, trust(*SITES.values()), clock=Clock())
+    for _ in range(2):
+        outcome = strategy.ask(sorted(sites), REQUEST, Update, PATIENT)
+        assert sorted(outcome.answers) == ["a", "b", "c"]
+    assert [envelope[4] for envelope in sites["a"].envelopes] == [3, 3]
+    assert [envelope[4] for envelope in sites["b"].envelopes] == [3, 2, 2]
+    server = trust(SERVER)
+    old, new = (open_sealed(sites[name].envelopes[1], server) for name in ("b", "a"))
+    assert old.digest == new.digest
+
+
+def test_a_site_that_can_never_read_a_question_is_not_asked_for_ever() -> None:
+    never = Asked([lambda _: seal(Refused("", Refusal.MALFORMED), SITES["c"], version=2)])
+    outcome = ask(with_two_honest(never))
+    assert outcome.rejections == {"c": Rejection.MALFORMED}
+    assert len(never.envelopes) == 2

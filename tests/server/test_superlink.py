@@ -231,6 +231,34 @@ def test_a_run_can_be_stopped(superlink: SuperLink, tmp_path: Path) -> None:
     assert superlink.run_status(run) is RunStatus.STOPPED
 
 
+def server_apps(superlink: SuperLink) -> list[int]:
+    """Processes of server apps that the SuperLink's SuperExec has started."""
+    parent = str(superlink.superexec_pid)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            words = (path.parent / "cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[1] == parent and any(word.endswith("flwr-serverapp") for word in words):
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_run_whose_app_was_killed_is_orphaned(superlink: SuperLink, tmp_path: Path) -> None:
+    fab = build_fab("echo_app:app", run_config={"sites": "", "out": ""})
+    run = superlink.start_run(fab, {"sites": "never-there", "out": str(tmp_path / "out")})
+    until(lambda: superlink.run_status(run) is RunStatus.RUNNING)
+    assert not superlink.is_orphaned(run)
+    [app] = server_apps(superlink)
+    os.kill(app, signal.SIGKILL)
+    until(lambda: superlink.is_orphaned(run))
+    assert superlink.run_status(run) is RunStatus.RUNNING  # Flower has not noticed
+    superlink.stop_run(run)
+    assert not superlink.is_orphaned(run)
+
+
 def test_refuses_an_override_that_the_bundle_does_not_name(superlink: SuperLink) -> None:
     with pytest.raises(InputError, match="cannot be started"):
         superlink.start_run(build_fab("echo_app:app"), {"out": "x"})

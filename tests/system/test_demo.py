@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from audited_federation import assert_no_evidence
 
-from sordino.demo_data import own_data
 from sordino_audit.audit_document import AuditDocument
 
 pytestmark = pytest.mark.system
@@ -161,31 +160,3 @@ def test_ctrl_c_stops_every_process(folder: Path, tmp_path: Path) -> None:
         demo.stderr.read()
         assert demo.wait(WAIT_SECONDS) == 130
     assert processes_below(out) == []
-
-
-WARDS = SCHEMA.replace("version = 1", 'version = 1\nunit = "patient"\nmax_records_per_unit = 2')
-WARDS = WARDS.replace("positive_above = 0", 'task = "classes"')
-
-
-def test_classes_of_entities_in_three_rounds(folder: Path, tmp_path: Path) -> None:
-    for site in ("north", "south"):
-        header, *rows = (folder / f"{site}.csv").read_text().splitlines()
-        visits = [f"{row},p{index}" for index, row in enumerate(rows) for _ in range(2)]
-        (folder / f"{site}.csv").write_text("\n".join([f"{header},patient", *visits]) + "\n")
-    (folder / "dataset.toml").write_text(WARDS)
-    fitted = own_data(folder).job_text
-    (folder / "job.toml").write_text(fitted.replace(f"rounds = {ROUNDS}", "rounds = 3"))
-    done = subprocess.run(
-        [str(SORDINO), "demo", "--json", "--data", str(folder), "--out", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert (result["rounds"], result["job"]["unit"]) == (3, "entity")
-    assert set(result["exact"]) == {"accuracy", "balanced_accuracy"}
-    assert set(result["evaluation"]["figures"]) == set(result["exact"])
-    assert result["baselines"]["central"]["accuracy"] > 0.9
-    assert "Balanced accuracy, exact" in Path(result["report"]).read_text()

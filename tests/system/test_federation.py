@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from metric_families import families, families_of
 from real_federation import (
     Running,
     ask_public,
@@ -26,8 +26,8 @@ from sordino_deploy import pki
 from sordino_deploy.local import LocalFederation
 from sordino_protocols.errors import AuthenticationError
 from sordino_protocols.job import Job
+from sordino_protocols.metrics import Place, ReleaseClass
 from sordino_protocols.signing import save_keypair
-from sordino_server.metrics import RELEASE_CLASSES
 from sordino_server.runs import MODEL
 from sordino_server.statement import Statement
 
@@ -74,12 +74,6 @@ def let_a_rival_in(federation: LocalFederation) -> None:
     pki.trust(rival / "rival.pub", federation.layout.server / "submitters")
 
 
-def families(text: str) -> set[str]:
-    described = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    assert len(described) == len(set(described))
-    return {family.name for family in text_string_to_metric_families(text)}
-
-
 def test_a_job_becomes_a_model(running: Running, finished: Finished) -> None:
     run_id, statement = finished
     model = load(running.connection.fetch(run_id, MODEL))["weights"]
@@ -118,7 +112,7 @@ def test_the_server_tells_prometheus_all_its_metrics(running: Running, finished:
     metrics = running.server_config.metrics
     assert metrics is not None
     text = get(metrics.address, "/metrics")
-    assert families(text) == set(RELEASE_CLASSES)
+    assert families(text) == families_of(Place.SERVER)
     assert 'sordino_site_connected{site="va"} 1.0' in text
     assert 'sordino_updates_total{result="accepted",site="va"} 3.0' in text
     assert f'run_id="{finished[0]}"' in text
@@ -132,15 +126,9 @@ def test_a_link_tells_prometheus_what_may_leave_the_vault(
         address = running.federation.layout.site_config(name).link.metrics
         assert address is not None
         text = get(address, "/metrics")
-        assert {
-            "sordino_link_connected",
-            "sordino_link_messages",
-            "sordino_privacy_budget_epsilon",
-            "sordino_privacy_charges",
-            "sordino_ledger_entries",
-        } <= families(text)
-        # Depends on the records: it stays where they are.
-        assert "sordino_train_step_seconds" not in text
+        # None that depends on records: they stay where those are.
+        outside = (ReleaseClass.PUBLIC, ReleaseClass.DP)
+        assert families(text) == families_of(Place.LINK, Place.VAULT, classes=outside)
         assert json.loads(get(address, "/readyz"))["ready"]
 
 

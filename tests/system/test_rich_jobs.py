@@ -1,6 +1,7 @@
 """Jobs that use what the engine can do, in federations of real processes: one run each."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,17 @@ import pytest
 from real_federation import Running, run_sites
 from safetensors.numpy import load
 
+from sordino.demo_result import measured
+from sordino.demo_synthesis import SyntheticAttempt
+from sordino.finished import FinishedRun
+from sordino.page import render
+from sordino.result import DemoResult, RoundEntry
 from sordino_deploy.local import LocalSite
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import JobFile
 from sordino_protocols.pricing import resolve
 from sordino_protocols.privacy import event_from_json, unit_of
-from sordino_server.runs import MODEL
+from sordino_server.runs import MODEL, Runs
 from sordino_server.statement import Statement
 
 pytestmark = pytest.mark.system
@@ -215,11 +221,33 @@ def finish(running: Running, text: str) -> tuple[Statement, dict[str, np.ndarray
     return statement, load(running.connection.fetch(run_id, MODEL))
 
 
+def measured_by_the_demo(running: Running, text: str) -> DemoResult:
+    """The demo's result, as if it had watched the only run."""
+    layout = running.federation.layout
+    [run] = Runs(layout.server / "state" / "runs").all()
+    rounds = [
+        RoundEntry(
+            round=int(str(event["round"])),
+            epsilon_spent=1.0,
+            update_norm=1.0,
+            seconds=1.0,
+            participants=2,
+        )
+        for event in run.events()
+        if event["event"] == "round"
+    ]
+    job = resolve(parse_toml(text, JobFile, source="job.toml"))
+    left_out = SyntheticAttempt(None, "Synthetic records: none were asked for.")
+    finished = FinishedRun(run, job, rounds, 1.0, 1.0, left_out)
+    return measured(layout, finished, started=time.monotonic())
+
+
 def test_entities_classes_statistics_and_adaptive_clipping(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     tables = {"east": visits(rng), "west": visits(rng)}
     with run_sites(tmp_path, sites(tmp_path, VISITS, tables, "visits")) as running:
         statement, model = finish(running, WARDS_JOB)
+        shown = measured_by_the_demo(running, WARDS_JOB)
     accuracy = statement.require_evaluation().metrics["accuracy"]
     # Guessing is right in a third; the records allow about nine in ten.
     assert accuracy.lower > 0.5
@@ -231,6 +259,13 @@ def test_entities_classes_statistics_and_adaptive_clipping(tmp_path: Path) -> No
         assert len(events) == 1 + 12 + 1
         assert receipt.epsilon_spent_pld <= 8.0
     assert model["scaling"].shape == (2, VITALS)
+    # What the demo would make of it.
+    assert (shown["rounds"], shown["job"]["unit"]) == (12, "entity")
+    assert set(shown["exact"]) == {"accuracy", "balanced_accuracy"}
+    assert set(shown["evaluation"]["figures"]) == set(shown["exact"])
+    assert shown["baselines"]["central"] is not None
+    assert shown["baselines"]["central"]["accuracy"] > 0.8
+    assert "Balanced accuracy, exact" in render(shown)
 
 
 def test_deltas_of_a_convolution_on_augmented_images(tmp_path: Path) -> None:

@@ -26,12 +26,23 @@ from sordino_deploy.local import LocalFederation
 pytestmark = pytest.mark.system
 
 SORDINO = Path(sys.executable).with_name("sordino")
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 600.0
+
+
+def running(module: str, config: Path) -> list[int]:
+    """Processes that run a part of this site."""
+    return [pid for pid, line in command_lines() if module in line and str(config) in line]
 
 
 def vaults(config: Path) -> list[int]:
     """Processes that run the vault of this site."""
-    return [pid for pid, line in command_lines() if "vault_process" in line and str(config) in line]
+    return running("vault_process", config)
+
+
+def said(log: Path) -> list[str]:
+    """The events that a process logged, each a line of JSON; the last line may be under way."""
+    whole, _, _ = log.read_text().rpartition("\n")
+    return [json.loads(line)["event"] for line in whole.splitlines()]
 
 
 def command_lines() -> list[tuple[int, str]]:
@@ -64,24 +75,40 @@ def status(config: Path) -> dict[str, object] | None:
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
+def hang_up_until_ready(runner: subprocess.Popen[bytes], config: Path) -> bool:
+    for _ in range(20):
+        runner.send_signal(signal.SIGHUP)
+    return status(config) is not None
+
+
 def test_a_vault_that_dies_comes_back_and_both_end_when_told(tmp_path: Path) -> None:
     data = hospitals(tmp_path / "data")
     federation = LocalFederation(tmp_path / "federation", data.sites[:1])
     federation.prepare()
     config = federation.layout.site("cleveland") / "site.toml"
-    with subprocess.Popen(
-        [str(SORDINO), "site", "run", "--config", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as runner:
+    logs, own = config.parent / "state" / "logs", tmp_path / "runner.log"
+    command = [str(SORDINO), "site", "run", "--config", str(config)]
+    with (
+        own.open("wb") as stderr,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr) as runner,
+    ):
         try:
             until(lambda: status(config) is not None)
             # Nobody had tested the code at this site: that came first.
             assert is_tested(load_config(config))
-            assert (config.parent / "state" / "logs" / "self-test.log").exists()
-            [first] = vaults(config)
+            assert "self_test" in said(logs / "self-test.log")
+            [first], [link] = vaults(config), running("link_process", config)
+            # A hang-up goes on to both, and ends neither.
+            runner.send_signal(signal.SIGHUP)
+            until(lambda: "rules_reloaded" in said(logs / "vault.log"))
+            until(lambda: "reloaded" in said(logs / "link.log"))
+            assert (vaults(config), running("link_process", config)) == ([first], [link])
             os.kill(first, signal.SIGKILL)
-            until(lambda: status(config) is not None and vaults(config) not in ([], [first]))
+            until(lambda: vaults(config) not in ([], [first]))
+            # Nor does one that comes while the vault starts.
+            [second] = vaults(config)
+            until(lambda: hang_up_until_ready(runner, config))
+            assert (vaults(config), running("link_process", config)) == ([second], [link])
             known = status(config)
             assert known is not None
             assert known["site"] == "cleveland"
@@ -89,6 +116,7 @@ def test_a_vault_that_dies_comes_back_and_both_end_when_told(tmp_path: Path) -> 
             runner.send_signal(signal.SIGTERM)
             assert runner.wait(WAIT_SECONDS) == 128 + signal.SIGTERM
     assert [line for _, line in command_lines() if str(config) in line] == []
+    assert said(own).count("restarting") == 1
     federation.close()
 
 

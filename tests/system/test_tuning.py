@@ -75,18 +75,18 @@ def test_every_trial_is_a_run_that_was_agreed_to_and_paid(running: Running) -> N
 
 
 @pytest.mark.parametrize(
-    ("setting", "code", "expected"),
+    ("settings", "code", "expected"),
     [
         # Each alone is allowed, but there is no budget for all of them.
-        ("privacy.epsilon=3.6,3.7,3.8,3.9,4", 4, "do not fit"),
-        ("privacy.epsilon=1,5", 3, "refused"),
+        (("privacy.epsilon=4", "optimizer.learning_rate=1,2,3"), 4, "do not fit"),
+        (("privacy.epsilon=1,5",), 3, "refused"),
     ],
 )
 def test_what_the_sites_cannot_pay_is_never_begun(
-    running: Running, setting: str, code: int, expected: str
+    running: Running, settings: tuple[str, ...], code: int, expected: str
 ) -> None:
     before = entries(running)
-    done = tune(running, "--yes", "--set", setting)
+    done = tune(running, "--yes", *(word for each in settings for word in ("--set", each)))
     assert done.returncode == code, done.stderr
     assert expected in done.stderr
     assert entries(running) == before

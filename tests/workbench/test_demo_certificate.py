@@ -12,7 +12,7 @@ from sordino_deploy.local import Layout
 from sordino_protocols.certificate import read_certificate
 from sordino_protocols.errors import IntegrityError
 from sordino_protocols.signing import public_line
-from sordino_server.runs import CERTIFICATE, RunDirectory
+from sordino_server.runs import CERTIFICATE, RunDirectory, run_directory
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> RunDirectory:
     path = tmp_path / RUN_ID
     path.mkdir()
     (path / CERTIFICATE).write_bytes(made().certificate().canonical())
-    return RunDirectory(path)
+    return run_directory(path)
 
 
 def test_publishes_file_and_page_that_hold(layout: Layout, run: RunDirectory) -> None:

@@ -8,6 +8,9 @@ EVENTS: list[Event] = [
     {"event": "state", "state": "admitting", "cohort": ["cleveland", "va"]},
     {"event": "left_out", "site": "va", "reason": "integrity"},
     {"event": "waiting_for_approval", "site": "cleveland"},
+    {"event": "waiting_for_site", "site": "va", "reason": "unavailable, its disk is full"},
+    {"event": "hindered", "reason": "no space"},
+    {"event": "answer_changed", "site": "va", "question": "RoundPlan"},
     {"event": "attempt", "number": 1},
     {"event": "state", "state": "training"},
     {"event": "round", "round": 1, "rounds": 2, "epsilon_spent": 0.5},
@@ -19,14 +22,17 @@ def test_a_person_reads_who_is_waited_for_and_who_is_left_out(
 ) -> None:
     assert list(follow(EVENTS)) == EVENTS
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:4] == [
+    assert lines[:7] == [
         "admitting",
         "left out: va: integrity",
         "waiting for approval at cleveland",
+        "waiting for va: unavailable, its disk is full",
+        "the server waits to be mended: no space",
+        "va gave two different answers; only the first counts",
         "training",
     ]
-    assert lines[4].startswith("round 1/2  epsilon 0.500")
-    assert len(lines) == 5
+    assert lines[7].startswith("round 1/2  epsilon 0.500")
+    assert len(lines) == 8
 
 
 def test_a_quiet_follower_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,7 +181,7 @@ def federate(sites: Mapping[str, SiteRecords], job: Job, *, noise: Noise) -> Flo
         check_temperature(optimizer, plan, units=orders, quorum=len(orders))
     for _ in range(plan.rounds):
         updates = [_answer(site, state.weights, job, noise=noise) for site in sites.values()]
-        release = aggregate(updates, orders, plan)
+        release = aggregate(updates, orders, plan, rule=job.file.cohort.aggregation)
         state = advance(state, release, plan=plan, optimizer=optimizer, seed=seed)
     return released_weights(state, plan)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
-from sordino_protocols.terminal import Output, note, show, show_object
+from sordino_protocols.terminal import Output, complain, note, show, show_object
 
 if TYPE_CHECKING:
     from sordino_protocols.certificate import Certificate
@@ -27,7 +27,7 @@ SubmittersOption = Annotated[
 AuditorsOption = Annotated[
     Path | None, typer.Option("--auditors", help="A directory with the auditors' .pub files.")
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or jsonl.")]
 ToOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write it.")]
 
 
@@ -79,7 +79,7 @@ def verify(
 def show_certificate(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
     """Print what a certificate says; whether that holds is `verify`'s to say."""
     certificate = _read(file)
-    if output is Output.JSON:
+    if output.is_json:
         show_object(certificate.model_dump(mode="json"), output=output)
         return
     show_object(_summary(certificate), output=output)
@@ -139,7 +139,7 @@ def attach_audit(
     from sordino_audit.summary import read_summary
     from sordino_protocols.certificate import attach
     from sordino_protocols.signing import load_signer
-    from sordino_server.runs import write_whole
+    from sordino_server.storage import write_whole
 
     certificate = _read(file)
     summary = read_summary(_content(audit), source=str(audit))
@@ -200,7 +200,7 @@ def _store(directory: Path | None) -> "TrustStore | None":
 def _tell(certificate: "Certificate", found: "Verification", *, output: Output) -> None:
     for remark in found.notes:
         note(f"note: {remark}")
-    if output is Output.JSON:
+    if output.is_json:
         problems = [
             {"ground": each.ground.value, "field": each.field, "reason": each.reason}
             for each in found.problems
@@ -213,7 +213,7 @@ def _tell(certificate: "Certificate", found: "Verification", *, output: Output) 
     else:
         show_object({"holds": True, **_summary(certificate)}, output=output)
     if found.problems:
-        note(f"error: the certificate does not hold: {len(found.problems)} problems")
+        complain(f"error: the certificate does not hold: {len(found.problems)} problems")
     raise typer.Exit(found.exit_code)
 
 

@@ -1,7 +1,9 @@
 """The data scientist's connection to a federation's server."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -35,6 +37,8 @@ _PRICE_SECONDS = 120.0
 _CALL_SECONDS = 20.0
 _FILE_SECONDS = 600.0
 _PIECE_BYTES = 1024 * 1024
+_AGAIN_SECONDS = 0.5
+_SOUND_SECONDS = 5.0  # a stream that lasted so long was one: the server had been there
 
 
 class Connection:
@@ -127,6 +131,34 @@ class Connection:
             raise self._translated(error) from None
         finally:
             stream.cancel()
+
+    def watch_through(self, run_id: str, *, patience_seconds: float) -> Iterator[Json]:
+        """As `watch`, each event once, through a server that is restarted meanwhile.
+
+        Args:
+            run_id: of the run.
+            patience_seconds: how long the server may be away.
+
+        Raises:
+            UnreachableError: it was away for longer.
+        """
+        seen, give_up_at = 0, time.monotonic() + patience_seconds
+        while True:
+            began = time.monotonic()
+            try:
+                # The log only grows: what was seen comes again, first.
+                for event in islice(self.watch(run_id), seen, None):
+                    seen += 1
+                    yield event
+            except UnreachableError:
+                now = time.monotonic()
+                if now - began > _SOUND_SECONDS:
+                    give_up_at = now + patience_seconds
+                if now > give_up_at:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def show(self, run_id: str) -> Json:
         """Everything the server knows of a run."""

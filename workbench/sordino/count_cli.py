@@ -34,7 +34,7 @@ def count(
     profile: Annotated[
         Path | None, typer.Option("--profile", "-p", help="Yours.", envvar="SORDINO_PROFILE")
     ] = None,
-    output: Annotated[Output, typer.Option("--output", help="table or json.")] = Output.TABLE,
+    output: Annotated[Output, typer.Option("--output", help="table, json, jsonl.")] = Output.TABLE,
 ) -> None:
     """Answer a counting query: from a synthesis, for free, or with --charge at the sites.
 

@@ -24,18 +24,21 @@ from sordino.finished import FinishedRun
 from sordino.profile import load_profile
 from sordino.progress import follow
 from sordino.result import DemoResult, Quality, RoundEntry, RunResult, result_json
+from sordino_deploy.keeper import Keeper
 from sordino_deploy.local import Layout, LocalFederation
 from sordino_deploy.processes import Supervisor
 from sordino_protocols.errors import SordinoError
 from sordino_protocols.pricing import resolve
 from sordino_protocols.terminal import Output, note, show
-from sordino_server.runs import Runs, write_whole
+from sordino_server.runs import Runs
 from sordino_server.statement import Statement
+from sordino_server.storage import write_whole
 
 if TYPE_CHECKING:
     from sordino.demo_certificate import PublishedCertificate
 
 _LONG = 1000
+_AWAY_SECONDS = 120.0  # how long the server may be away
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def run_demo(options: DemoOptions, *, started: float) -> DemoResult:
         federation = LocalFederation(options.out, data.sites)
         supervisor = stack.enter_context(Supervisor())
         stack.enter_context(closing(federation))
-        finished = _train(federation, supervisor, data, started)
+        keeper = Keeper(supervisor)
+        finished = _train(federation, supervisor, keeper, data, started=started)
         note("attacking what was released, and training the rivals …")
         # Torch, matplotlib and scipy: not before the run is over, its processes need the cores.
         from sordino.demo_result import measured  # noqa: PLC0415
@@ -87,12 +91,17 @@ def run_demo(options: DemoOptions, *, started: float) -> DemoResult:
         else:
             _tell(federation, result, certificate)
         if options.keep:
-            _keep(federation)
+            _keep(federation, keeper)
     return result
 
 
 def _train(
-    federation: LocalFederation, supervisor: Supervisor, data: DemoData, started: float
+    federation: LocalFederation,
+    supervisor: Supervisor,
+    keeper: Keeper,
+    data: DemoData,
+    *,
+    started: float,
 ) -> FinishedRun:
     sites = [site.name for site in data.sites]
     note(f"starting a server and {len(sites)} sites: {', '.join(sites)}")
@@ -104,15 +113,9 @@ def _train(
         # The run starts while the sites are still waking up; it waits for them.
         run_id = connection.submit(job)
         federation.wait_vaults(supervisor, children)
-        rounds: list[RoundEntry] = []
-        training_since = trained_at = time.monotonic()
-        for event in follow(connection.watch(run_id)):
-            if event.get("state") == "training":
-                training_since = time.monotonic()
-            if event.get("state") == "evaluating":
-                trained_at = time.monotonic()
-            if event["event"] == "round":
-                rounds.append(_round(event))
+        federation.keep(keeper, supervisor, children)
+        # Whatever dies from here on is started again, and the run goes on.
+        training = keeper.keep_while(lambda: _watch(connection, run_id))
         shown = connection.show(run_id)
         if shown["state"] != "done":
             raise SordinoError(
@@ -120,15 +123,39 @@ def _train(
                 f"logs: {federation.layout.logs}"
             )
         runs = Runs(federation.layout.server / "state" / "runs")
-        synthetic = synthesize_and_train(connection, data, runs, progress=note)
+        synthetic = keeper.keep_while(
+            lambda: synthesize_and_train(connection, data, runs, progress=note)
+        )
     return FinishedRun(
         run=runs.get(run_id),
         job=job,
-        rounds=rounds,
-        setup_seconds=training_since - started,
-        rounds_seconds=trained_at - training_since,
+        rounds=training.rounds,
+        setup_seconds=training.since - started,
+        rounds_seconds=training.until - training.since,
         synthetic=synthetic,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What was seen of the rounds: their entries, and from when until when, by `time.monotonic`."""
+
+    rounds: list[RoundEntry]
+    since: float
+    until: float
+
+
+def _watch(connection: Connection, run_id: str) -> _Training:
+    rounds: list[RoundEntry] = []
+    since = until = time.monotonic()
+    for event in follow(connection.watch_through(run_id, patience_seconds=_AWAY_SECONDS)):
+        if event.get("state") == "training":
+            since = time.monotonic()
+        if event.get("state") == "evaluating":
+            until = time.monotonic()
+        if event["event"] == "round":
+            rounds.append(_round(event))
+    return _Training(rounds, since, until)
 
 
 def _round(event: Json) -> RoundEntry:
@@ -250,8 +277,9 @@ def _title(errors_in: str) -> str:
     return f"{title}; errors in units of {errors_in}" if errors_in else title
 
 
-def _keep(federation: LocalFederation) -> None:
+def _keep(federation: LocalFederation, keeper: Keeper) -> None:
     note(f"\nthe federation is running; its data scientist is {federation.submitter_profile}")
     note("Ctrl-C stops every process")
     while True:
         time.sleep(1)
+        keeper.look()

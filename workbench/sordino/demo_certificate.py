@@ -15,7 +15,8 @@ from sordino_deploy.local import Layout
 from sordino_protocols.certificate import attach, read_certificate
 from sordino_protocols.certificate_check import TrustedKeys, Verification, verify_certificate
 from sordino_protocols.signing import TrustStore, load_public_key, load_trust, save_keypair
-from sordino_server.runs import CERTIFICATE, RunDirectory, write_whole
+from sordino_server.runs import CERTIFICATE, RunDirectory
+from sordino_server.storage import write_whole
 
 _AUDITOR = "auditor"
 _SERVER = "server"
@@ -55,7 +56,7 @@ def publish_certificate(
     keys = layout.root / _AUDITOR
     auditor = save_keypair(keys, _AUDITOR)
     summary = read_summary(to_json(audit).encode(), source="the audit")
-    issued = read_certificate((run.path / CERTIFICATE).read_bytes())
+    issued = read_certificate(run.content(CERTIFICATE))
     certificate = attach(issued, summary, auditor)
     server = layout.server / "keys" / f"{_SERVER}.pub"
     trusted = TrustedKeys(

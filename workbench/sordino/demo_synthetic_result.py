@@ -15,8 +15,9 @@ from sordino.synthetic_frames import write_frame
 from sordino.synthetic_release import read_release
 from sordino_protocols.accounting import epsilon_by_pld
 from sordino_protocols.schema import Schema
-from sordino_server.runs import STATEMENT, write_whole
+from sordino_server.runs import STATEMENT
 from sordino_server.statement import Statement
+from sordino_server.storage import write_whole
 
 PAGE = "synthetic.html"
 """The synthesis' own page, beside the run's."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sordino.tuning_cli import tune
-from sordino_protocols.errors import ExitCode, InputError
-from sordino_protocols.terminal import Output, note, show, show_object
+from sordino_protocols.errors import ExitCode, InputError, SordinoError
+from sordino_protocols.terminal import Output, complain, note, show, show_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sordino.connection import Connection
     from sordino_protocols.job import Job, JobFile
     from sordino_protocols.model_file import ReleasedModel
@@ -43,7 +45,7 @@ SchemaOption = Annotated[
         "--schema", help="Of a synthesis: the data set's TOML file; else sites are asked."
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table, json or jsonl.")]
 
 
 @job_app.command("check")
@@ -88,11 +90,7 @@ def price(
         _note_slow_layers(job)
         rows = price_rows(connection.price(job))
     show(rows, output=output)
-    refusals = {row["refusal"] for row in rows} - {None}
-    if "budget_exhausted" in refusals:
-        raise typer.Exit(ExitCode.BUDGET_EXHAUSTED)
-    if refusals:
-        raise typer.Exit(ExitCode.REFUSED)
+    raise typer.Exit(_complain_of(rows, job_file))
 
 
 @job_app.command("submit")
@@ -106,17 +104,24 @@ def submit(
     ] = None,
     schema: SchemaOption = None,
 ) -> None:
-    """Sign a job and queue it; prints the run's id."""
+    """Sign a job and queue it; prints the run's id.
+
+    With --watch, exit code 3: sites refused it, or it failed; 4: a budget does not suffice.
+    """
     from sordino.run_watching import connected
 
     with connected(profile) as connection:
         if weights is None:
-            run_id = _submit(connection, job_file, schema)
+            job = _resolve_own(connection, job_file, schema)
+            run_id = connection.submit(job)
         else:
-            run_id = connection.validate(*_resolve_validation(job_file, weights))
+            job, model = _resolve_validation(job_file, weights)
+            run_id = connection.validate(job, model)
         sys.stdout.write(f"{run_id}\n")
+        sys.stdout.flush()
         if watch:
-            raise typer.Exit(_watch(connection, run_id))
+            code = _watch(connection, run_id)
+            raise typer.Exit(code and (_explained(connection, run_id, job, job_file) or code))
 
 
 @job_app.command("watch")
@@ -163,11 +168,42 @@ def fetch(
         raise NotFoundError(f"run {run_id!r} of yours has left no file yet, or there is none")
 
 
-def _submit(connection: "Connection", job_file: Path, schema: Path | None) -> str:
+def _resolve_own(connection: "Connection", job_file: Path, schema: Path | None) -> "Job":
+    """A job that brings no model along."""
     job = _resolve(job_file, schema=schema, connection=connection)
     if job.purpose == "validate":
         raise InputError(f"{job_file}: a validation needs the model that it is of: --weights")
-    return connection.submit(job)
+    return job
+
+
+def _explained(connection: "Connection", run_id: str, job: "Job", job_file: Path) -> int:
+    """Say in full why sites refused a run that failed; the exit code, 0 if none did.
+
+    A run's log has one word a site. The answer to the same job's price has the rule too.
+    """
+    from sordino.price_words import price_rows
+    from sordino.refusal_words import names_a_refusal
+
+    if not names_a_refusal(str(connection.show(run_id).get("reason", ""))):
+        return ExitCode.OK
+    try:
+        rows = price_rows(connection.price(job))
+    except SordinoError as error:
+        note(f"why cannot be told in full: {error}")
+        return ExitCode.OK
+    return _complain_of(rows, job_file)
+
+
+def _complain_of(rows: "Sequence[Mapping[str, object]]", job_file: Path) -> int:
+    """Say each site's refusal in full; the exit code that they come to, 0 if there is none."""
+    from sordino.refusal_words import refusal_text
+
+    refused = [row for row in rows if row["refusal"] is not None]
+    for row in refused:
+        complain(refusal_text(row, job_file))
+    if any(row["refusal"] == "budget_exhausted" for row in refused):
+        return ExitCode.BUDGET_EXHAUSTED
+    return ExitCode.REFUSED if refused else ExitCode.OK
 
 
 def _watch(connection: "Connection", run_id: str) -> int:

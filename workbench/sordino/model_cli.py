@@ -27,7 +27,9 @@ DatasetOption = Annotated[
 def check(
     spec_file: Annotated[Path, typer.Argument(help="A job, or a file with a [model] table.")],
     dataset: DatasetOption,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table or json.")] = Output.TABLE,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="table, json, jsonl.")
+    ] = Output.TABLE,
 ) -> None:
     """Print a model's steps, shapes and weights for a data set, and try whether it can be trained.
 
@@ -45,7 +47,7 @@ def check(
         "values_a_record": architecture.activation_count,
         "slow_bytes_a_record": slow_bytes(architecture),
     }
-    if output is Output.JSON:
+    if output.is_json:
         show_object({**facts, "steps": rows(architecture)}, output=output)
     else:
         show(rows(architecture), output=output)

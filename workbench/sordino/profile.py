@@ -1,14 +1,17 @@
 """A data scientist's profile: which server, and with which keys."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from sordino_protocols.configuration import Layered, read_layers
 from sordino_protocols.errors import InputError
-from sordino_protocols.files import STRICT, read_toml, with_absolute_paths
+from sordino_protocols.files import STRICT, with_absolute_paths
 from sordino_protocols.job_sections import Name
+from sordino_protocols.standard_paths import default_config
 
 VARIABLE = "SORDINO_PROFILE"
 
@@ -43,23 +46,36 @@ class ProfileFile(BaseModel):
     profile: Profile
 
 
+def read_profile(path: Path, environ: Mapping[str, str] | None = None) -> Layered[ProfileFile]:
+    """Read a profile with its drop-ins and what the environment says.
+
+    Args:
+        path: the file.
+        environ: the environment; None means this process's.
+
+    Raises:
+        NotFoundError: the file does not exist.
+        InputError: names file (or variable), key and what was expected.
+    """
+    return read_layers(path, ProfileFile, role="profile", environ=environ)
+
+
 def load_profile(path: Path | None = None) -> Profile:
     """Read the profile named by `path`, by SORDINO_PROFILE, or in the user's configuration.
 
     Raises:
         NotFoundError: the file does not exist.
-        InputError: names file, key and what was expected.
+        InputError: names file (or variable), key and what was expected.
     """
     chosen = path or _default()
-    profile = read_toml(chosen, ProfileFile).profile
+    profile = read_profile(chosen).value.profile
     return with_absolute_paths(profile, chosen.absolute().parent)
 
 
 def _default() -> Path:
     if named := os.environ.get(VARIABLE):
         return Path(named)
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    default = Path(home) / "sordino" / "profile.toml"
+    default = default_config("profile")
     if not default.exists():
         raise InputError(
             f"no profile: {default} does not exist, and neither --profile nor {VARIABLE} is given"

@@ -64,12 +64,18 @@ def _with_lines(events: Iterable[Event]) -> Iterator[Event]:
 
 
 def _remark(event: Event) -> str | None:
-    """What a person should know of a single site."""
+    """What a person should know of a single site, or of the server."""
     match event["event"]:
         case "waiting_for_approval":
             return f"waiting for approval at {event['site']}"
         case "left_out":
             return f"left out: {event['site']}: {event['reason']}"
+        case "waiting_for_site":
+            return f"waiting for {event['site']}: {event['reason']}"
+        case "answer_changed":
+            return f"{event['site']} gave two different answers; only the first counts"
+        case "hindered":
+            return f"the server waits to be mended: {event['reason']}"
         case _:
             return None
 

@@ -9,7 +9,9 @@ from sordino.connection import Connection
 from sordino.profile import load_profile
 from sordino.progress import follow
 from sordino_protocols.errors import ExitCode
-from sordino_protocols.terminal import note
+from sordino_protocols.terminal import complain, note
+
+_PATIENCE_SECONDS = 120.0  # an upgrade of the server, or a reboot of its host
 
 
 @contextmanager
@@ -21,14 +23,14 @@ def connected(profile: Path | None) -> Iterator[Connection]:
 
 def watch_run(connection: Connection, run_id: str) -> int:
     """Show a run's progress until it is over. Returns the exit code of a command that waits."""
-    for _ in follow(connection.watch(run_id)):
+    for _ in follow(connection.watch_through(run_id, patience_seconds=_PATIENCE_SECONDS)):
         pass
     shown = connection.show(run_id)
     if shown["state"] == "done":
         if "statement" in shown and (words := _found(shown["statement"])):
             note(words)
         return ExitCode.OK
-    note(f"error: run {run_id} {shown['state']}: {shown.get('reason', 'no reason given')}")
+    complain(f"error: run {run_id} {shown['state']}: {shown.get('reason', 'no reason given')}")
     return ExitCode.REFUSED
 
 

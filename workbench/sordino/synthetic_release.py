@@ -6,7 +6,6 @@ All of it was paid for when the sites released it; whatever is made of it here c
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -136,8 +135,7 @@ def read_release(run: RunDirectory) -> SyntheticRelease:
     """
 
     def read(name: str) -> bytes | None:
-        path: Path = run.path / name
-        return path.read_bytes() if path.exists() else None
+        return run.content(name) if run.has(name) else None
 
     return _assembled(run.run_id, run.job(), read)
 

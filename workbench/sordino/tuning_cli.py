@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sordino_protocols.errors import ExitCode, InputError
-from sordino_protocols.terminal import Output, note, show
+from sordino_protocols.terminal import Output, complain, confirm, note, show
 
 if TYPE_CHECKING:
     from sordino.tuning import Outcome
@@ -127,7 +127,7 @@ def _charged(
         bill = make_bill(jobs, [connection.price(job) for job in jobs])
         _present(bill, len(jobs))
         if not is_agreed:
-            typer.confirm("Run them all, and pay?", abort=True, err=True)
+            confirm("Run them all, and pay?", yes=False)
         return run_all(connection, planned, jobs, follow=follow)
 
 
@@ -139,10 +139,10 @@ def _present(bill: Sequence["SiteBill"], count: int) -> None:
         note(f"  {each.site}: epsilon {each.epsilon:.4g} for {each.trials} trials; left {left}")
     refused = [f"{each.site}: {each.refusal}" for each in bill if each.refusal is not None]
     if refused:
-        note(f"error: a trial would be refused: {'; '.join(refused)}")
+        complain(f"error: a trial would be refused: {'; '.join(refused)}")
         is_budget = any("budget_exhausted" in text for text in refused)
         raise typer.Exit(ExitCode.BUDGET_EXHAUSTED if is_budget else ExitCode.REFUSED)
     short = [each.site for each in bill if not each.fits]
     if short or not bill:
-        note(f"error: the trials do not fit what is left at {', '.join(short) or 'any site'}")
+        complain(f"error: the trials do not fit what is left at {', '.join(short) or 'any site'}")
         raise typer.Exit(ExitCode.BUDGET_EXHAUSTED)

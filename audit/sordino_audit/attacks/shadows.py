@@ -24,7 +24,7 @@ from safetensors.numpy import load, save
 from sordino_audit.attacks.shadow_networks import Shape, Stack, draw_batches, draw_weights
 from sordino_client.training.processor import single_threaded
 from sordino_protocols.errors import InputError, IntegrityError
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 Floats = NDArray[np.float64]
 

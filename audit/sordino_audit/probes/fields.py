@@ -48,7 +48,7 @@ DECLARED: Mapping[type[Reply], frozenset[str]] = {
     Tabulated: frozenset({*_ASKED, "ledger_head"}),
     # Masks are made of keys alone; what they can uncover was paid for as if nothing had hidden it.
     Unmasked: frozenset({*_ASKED, "ledger_head", "numbers"}),
-    Recalled: frozenset({"run_id", "ledger_head"}),
+    Recalled: frozenset({"run_id", "ledger_head", "audit_length", "audit_head"}),
     Described: frozenset({"run_id", "schema_json"}),
     Refused: frozenset({"run_id", "refusal"}),
     Quote: frozenset(
@@ -94,10 +94,12 @@ DECLARED: Mapping[type[Reply], frozenset[str]] = {
             "coins",
             "coins_salt",
             "ledger_head",
+            "audit_length",
+            "audit_head",
         }
     ),
 }
-"""The fields that say declared facts, prices, coins of canaries or heads of the ledger."""
+"""The fields that say declared facts, prices, coins of canaries, heads of ledger or audit log."""
 
 
 def release_fields(trainer: Trainer, case: Case) -> Found:

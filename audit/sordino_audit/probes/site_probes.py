@@ -44,8 +44,9 @@ _EXPECTED: Mapping[str, type[Message]] = {
     "evaluation": Evaluation,
     "receipt": Receipt,
 }
-# What changes from run to run without a look at a record: coins, and what hashes paid releases.
-_DRAWN = {"coins_commitment", "coins", "coins_salt", "ledger_head"}
+# What changes from run to run without a look at a record: coins, what hashes paid releases, and
+# what hashes the times of decisions. How many decisions there were is compared.
+_DRAWN = {"coins_commitment", "coins", "coins_salt", "ledger_head", "audit_head"}
 _SAMPLED = 20
 
 

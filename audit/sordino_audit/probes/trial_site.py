@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.data.site_dataset import SiteDataset
 from sordino_client.data.table import Table
 from sordino_client.judging import Rules
@@ -26,6 +25,7 @@ from sordino_client.outbox import Outbox
 from sordino_client.policy import parse_policy
 from sordino_client.site import Site
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.files import parse_toml
 from sordino_protocols.job import JOB_VERSION, Job, JobFile, new_nonce, sign_job
 from sordino_protocols.messages import (

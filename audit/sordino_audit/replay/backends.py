@@ -7,7 +7,6 @@ that travel together.
 """
 
 import importlib
-import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -98,7 +97,7 @@ def _work(
     places: tuple[Place, ...],
     noise: Noise,
 ) -> None:
-    configure_logging(level=logging.WARNING)
+    configure_logging(level="warning")
     store = ReplayStore(directory, plan)
     run_places(plan, records, places, noise=noise, keep=store.keep)
 
@@ -138,7 +137,7 @@ def _collect(
     given: tuple[ReplayPlan, ReplayRecords, Noise], places: tuple[Place, ...]
 ) -> list[tuple[Place, bytes]]:
     plan, records, noise = given
-    configure_logging(level=logging.WARNING)
+    configure_logging(level="warning")
     kept: list[tuple[Place, bytes]] = []
     run_places(
         plan,

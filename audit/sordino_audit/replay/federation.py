@@ -20,7 +20,6 @@ from sordino_audit.replay.records import SiteRecords
 from sordino_client.admission import SiteState
 from sordino_client.admitted import AdmittedRuns
 from sordino_client.approvals import Approvals
-from sordino_client.audit_log import AuditLog
 from sordino_client.data.table import Table
 from sordino_client.judging import Rules
 from sordino_client.ledger import Ledger
@@ -32,6 +31,7 @@ from sordino_client.site import Site
 from sordino_client.training.arithmetic import Performance
 from sordino_client.training.noise import Noise
 from sordino_client.witness import WitnessStore
+from sordino_protocols.audit_log import AuditLog
 from sordino_protocols.errors import InputError
 from sordino_protocols.job import Job, new_nonce, sign_job
 from sordino_protocols.messages import RoundPlan, Update, Vector

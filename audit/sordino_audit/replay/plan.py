@@ -16,13 +16,14 @@ from pydantic import BaseModel, Field, model_validator
 from sordino_client.config import SiteConfig
 from sordino_client.data.declaration import DatasetFile, read_dataset
 from sordino_client.data.sources import Source, SqlSource
+from sordino_protocols.aggregation_rules import MEAN
 from sordino_protocols.errors import InputError
 from sordino_protocols.files import STRICT, read_toml
 from sordino_protocols.job import Job, JobFile
 from sordino_protocols.pricing import resolve
 from sordino_protocols.schema import Schema
 from sordino_protocols.signing import canonical_json
-from sordino_server.runs import RunDirectory
+from sordino_server.runs import run_directory
 
 CanaryKind = Literal["blank", "typical", "mislabelled", "crafted"]
 
@@ -204,7 +205,7 @@ def read_plan(
         if runs < LEAST_FEDERATIONS:
             raise InputError(f"--runs must be at least {LEAST_FEDERATIONS}, not {runs}")
         wanted = wanted.model_copy(update={"federations": runs})
-    resolved = RunDirectory(job).job() if job.is_dir() else resolve(read_toml(job, JobFile))
+    resolved = run_directory(job).job() if job.is_dir() else resolve(read_toml(job, JobFile))
     if data is not None:
         dataset = read_dataset(data / _DATASET)
         return make_plan(resolved, dataset.public, wanted, dataset=dataset)
@@ -247,6 +248,12 @@ def _require_public(dataset: DatasetFile, design: ReplayDesign) -> None:
 def _for_any_sites(job: Job, sites: int) -> Job:
     """The job with the replay's own cohort: whom it names has no part in what is released."""
     cohort = job.file.cohort.model_copy(
-        update={"sites": (), "quorum": sites, "deadline_seconds": 3600.0, "grace_seconds": 0.0}
+        update={
+            "sites": (),
+            "quorum": sites,
+            "deadline_seconds": 3600.0,
+            "grace_seconds": 0.0,
+            "aggregation": MEAN,
+        }
     )
     return job.model_copy(update={"file": job.file.model_copy(update={"cohort": cohort})})

@@ -8,7 +8,7 @@ from sordino_audit.replay.plan import ReplayPlan
 from sordino_audit.replay.shadow import Place
 from sordino_protocols.errors import InputError
 from sordino_protocols.signing import canonical_json
-from sordino_server.runs import write_whole
+from sordino_server.storage import write_whole
 
 _PLAN = "replay.json"
 

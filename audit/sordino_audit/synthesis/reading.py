@@ -10,7 +10,7 @@ from sordino_protocols.job import Job, JobFile
 from sordino_protocols.pricing import resolve
 from sordino_protocols.schema import Schema
 from sordino_protocols.synthesis.domain import domain_of
-from sordino_server.runs import RunDirectory
+from sordino_server.runs import run_directory
 
 _SCHEMA = "schema.json"
 
@@ -31,7 +31,7 @@ def read_subject(job: Path, *, schema: Path | None) -> Subject:
     """
     public = _schema_of(job, schema)
     if job.is_dir():
-        found = RunDirectory(job).job()
+        found = run_directory(job).job()
     else:
         found = resolve(filled_in(read_toml(job, JobFile), public))
     return subject_of(found, public)

@@ -5,11 +5,10 @@
 """
 
 import os
-import stat
 from pathlib import Path
 
 from sordino_protocols.errors import InputError
-from sordino_protocols.files import read_text
+from sordino_protocols.files import read_secret_text, read_text
 from sordino_protocols.signing import check_name
 
 _PREFIX = "credential:"
@@ -30,10 +29,7 @@ def read_private(path: Path) -> str:
     """
     if is_credential(path):
         return read_text(_passed(path))
-    text = read_text(path)
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise InputError(f"{path}: others may read this secret; fix: chmod 600 {path}")
-    return text
+    return read_secret_text(path)
 
 
 def _passed(path: Path) -> Path:

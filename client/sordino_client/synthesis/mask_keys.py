@@ -8,7 +8,6 @@ the one site that its file is named after.
 
 import base64
 import binascii
-import stat
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from sordino_protocols.errors import InputError, NotFoundError
-from sordino_protocols.files import write_public, write_secret
+from sordino_protocols.files import read_secret, write_public, write_secret
 from sordino_protocols.signing import check_name
 
 SECRET_SUFFIX, PUBLIC_SUFFIX = ".mask.key", ".mask.pub"
@@ -106,12 +105,7 @@ def load_mask_keys(secret: Path, peers: Path, *, site: str) -> MaskKeys:
 
 
 def _load_secret(path: Path) -> X25519PrivateKey:
-    try:
-        mode, pem = path.stat().st_mode, path.read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such key file") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise InputError(f"{path}: others may read this private key; fix: chmod 600 {path}")
+    pem = read_secret(path)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -25,7 +25,8 @@ from sordino_client.training.losses import loss_of
 from sordino_client.training.network import Network
 from sordino_client.training.rules import Clip, amplification, clip, threshold_sum
 from sordino_client.training.sampling import Indices
-from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Units, gather, scaled
+from sordino_client.training.tally import Tally
+from sordino_client.training.units import ALL_AS_THEY_ARE, Draw, Rows, Units, gather, scaled
 from sordino_protocols.clipping import FLAT, AdaptiveClipping, ClippingRule, PerLayerClipping
 from sordino_protocols.models import FloatVector, ModelSpec, architecture_of
 from sordino_protocols.networks import build
@@ -92,6 +93,7 @@ def clipped_sum(
     rule: ClippingRule = FLAT,
     drawn: Draw = ALL_AS_THEY_ARE,
     lane_groups: int = 1,
+    tally: Tally | None = None,
 ) -> FloatVector:
     """The sum over `batch` of each unit's gradient, clipped to the L2 norm `bound`.
 
@@ -115,6 +117,7 @@ def clipped_sum(
         rule: how a gradient is brought to the bound.
         drawn: rows and views of the units in `batch` that are no canaries, in their order.
         lane_groups: coordinates of one lane.
+        tally: is told of the batch, for the site alone; changes nothing.
 
     Returns:
         A vector as long as `weights`.
@@ -132,7 +135,7 @@ def clipped_sum(
     canaries = batch[batch >= units.with_records] - units.with_records
     total = np.zeros(len(weights))
     with network.holding(weights[: network.dimension]), torch.no_grad():
-        _add_records(units, chosen, drawn, network, total, bound=bound, rule=rule)
+        _add_records(units, chosen, drawn, network, total, bound=bound, rule=rule, tally=tally)
     if len(units.canary_lanes):
         lanes = total[network.dimension + extra :].reshape(lane_groups, -1)
         _add_canaries(lanes, units.canary_lanes[canaries], bound=bound, rule=rule)
@@ -239,6 +242,7 @@ def _add_records(
     *,
     bound: float,
     rule: ClippingRule,
+    tally: Tally | None,
 ) -> None:
     """Write the sum of the records' or entities' clipped gradients into the front of `total`."""
     arithmetic = with_places(network.arithmetic, drawn.rows_per_unit)
@@ -247,10 +251,13 @@ def _add_records(
     summed = torch.from_numpy(total[: network.dimension])
     finite = below = 0
     for start, stop in _chunks(len(chosen), grouping):
-        traced = _trace(units, chosen[start:stop], drawn.part(start, stop), network, grouping)
+        rows = _rows(units, chosen[start:stop], drawn.part(start, stop), network, grouping)
+        traced = _trace(rows, network, grouping)
         clipped = clip(_squared_norms(traced, arithmetic), rule, bound=target)
         # The padding that makes up the shape is nobody's.
         clipped.factors[:, stop - start :] = 0
+        if tally is not None:
+            _note(tally, rows, clipped, network, grouping, units=stop - start)
         _add(traced, clipped, summed, arithmetic)
         if isinstance(rule, AdaptiveClipping):
             finite += stop - start - int(clipped.excluded[: stop - start].sum())
@@ -262,17 +269,32 @@ def _add_records(
         total[network.dimension] = bits
 
 
-def _trace(
-    units: Units, chosen: Indices, drawn: Draw, network: Network, grouping: Grouping
-) -> list[list[Contribution]]:
+def _rows(units: Units, chosen: Indices, drawn: Draw, network: Network, grouping: Grouping) -> Rows:
     row_count = network.arithmetic.padded_rows(len(chosen) * grouping.rows_per_unit)
-    rows = gather(units, chosen, drawn, rows_per_unit=grouping.rows_per_unit, row_count=row_count)
+    return gather(units, chosen, drawn, rows_per_unit=grouping.rows_per_unit, row_count=row_count)
+
+
+def _trace(rows: Rows, network: Network, grouping: Grouping) -> list[list[Contribution]]:
     return network.trace_layers(
         _fitting(rows.features, network),
         rows.labels,
         shares=rows.shares,
         rows_per_unit=grouping.rows_per_unit,
     )
+
+
+def _note(
+    tally: Tally, rows: Rows, clipped: Clip, network: Network, grouping: Grouping, *, units: int
+) -> None:
+    """Count what was clipped; of the first rows only, what their loss is: one pass more."""
+    if tally.loss is None and units:
+        outputs = network.outputs(_fitting(rows.features, network)).double()
+        losses = network.loss.per_record(outputs, rows.labels)
+        losses = losses if rows.shares is None else losses * rows.shares
+        # A unit's rows lie together, and the padding behind them all.
+        tally.loss = float(losses[: units * grouping.rows_per_unit].sum()) / units
+    tally.units += units
+    tally.clipped += units - int(clipped.below[:units].sum())
 
 
 def _fitting(features: Tensor, network: Network) -> Tensor:

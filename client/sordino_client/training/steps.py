@@ -34,6 +34,7 @@ from sordino_client.training.network import Network
 from sordino_client.training.noise import Noise, noisy_on_grid
 from sordino_client.training.processor import single_threaded
 from sordino_client.training.sampling import Indices, poisson_sample, shuffled
+from sordino_client.training.tally import Tally
 from sordino_client.training.units import Units, draw, rows_per_unit
 from sordino_client.witness import LayerNoise, StepSeen, Witness
 from sordino_protocols.clipping import AdaptiveClipping
@@ -71,6 +72,7 @@ def train_round(
     noise: Noise,
     performance: Performance | None = None,
     witness: Witness | None = None,
+    tally: Tally | None = None,
 ) -> RoundResult:
     """Take the plan's steps of one round and release what they come to.
 
@@ -88,6 +90,7 @@ def train_round(
         noise: `SecureNoise` in the product.
         performance: how fast to compute; touches no privacy.
         witness: is shown each step, for the site alone; changes nothing.
+        tally: is told of the last step's batch, for the site alone; changes nothing.
 
     Returns:
         The release, as long as `weights`: sums are in units of a gradient.
@@ -113,8 +116,12 @@ def train_round(
     released = _NOTHING
     with single_threaded():
         for step in range(plan.local_steps):
-            noisy = _noisy_step(units, local, network, plan, noise=noise, witness=witness)
-            if step + 1 < plan.local_steps or plan.update == "delta":
+            is_last = step + 1 == plan.local_steps
+            noted = tally if is_last else None
+            noisy = _noisy_step(
+                units, local, network, plan, noise=noise, witness=witness, tally=noted
+            )
+            if not is_last or plan.update == "delta":
                 # Divide by a public constant: the size of a Poisson sample depends on the records.
                 move = descent.step(noisy[:dimension] / expected_batch_size)
                 local = np.concatenate([local[:dimension] + move, local[dimension:]])
@@ -185,6 +192,7 @@ def _noisy_step(
     *,
     noise: Noise,
     witness: Witness | None,
+    tally: Tally | None,
 ) -> FloatVector:
     records, canaries = _sample(units, network, plan, noise=noise)
     drawn = draw(units, records, plan, noise=noise)
@@ -197,6 +205,7 @@ def _noisy_step(
         rule=plan.clipping,
         drawn=drawn,
         lane_groups=plan.lane_groups,
+        tally=tally,
     )
     step = grid_step(plan, network.dimension)
     noisy = noisy_on_grid(exact, noise=noise, noise_std=plan.noise_std, step=step)

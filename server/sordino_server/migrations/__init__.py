@@ -1,0 +1,1 @@
+"""Migrations of the database, for Alembic; see `sordino_protocols.migrations`."""
