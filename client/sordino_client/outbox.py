@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sordino_protocols.errors import IntegrityError, UnreachableError
+from sordino_protocols.files import sync_directory
 
 _DIGEST_BYTES = 32
 SUFFIX = ".release"
@@ -129,17 +130,9 @@ def write_durably(path: Path, content: bytes) -> None:
         aside.rename(path)
         # The rename itself is on disk only when the directories are.
         for directory in (path.parent, path.parent.parent):
-            _sync_directory(directory)
+            sync_directory(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
             # Half a file would keep a full disk full.
             aside.unlink(missing_ok=True)
         raise UnreachableError(f"{path}: the disk did not take it: {error.strerror}") from None
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

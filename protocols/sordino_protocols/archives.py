@@ -21,7 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from sordino_protocols.errors import InputError, IntegrityError, NotFoundError
-from sordino_protocols.files import STRICT
+from sordino_protocols.files import STRICT, sync_directory
 
 Kind = Literal["site", "server"]
 _MANIFEST = "manifest.json"
@@ -86,7 +86,7 @@ def write_archive(
             file.flush()
             os.fsync(file.fileno())
         aside.rename(path)
-        _sync(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written to ({error.strerror})") from None
     finally:
@@ -191,14 +191,6 @@ def put_in_place(source: Path, target: Path) -> None:
         target.rmdir()
     for directory in (source, *(each for each in source.rglob("*") if each.is_dir())):
         directory.chmod(0o700)
-        _sync(directory)
+        sync_directory(directory)
     source.rename(target)
-    _sync(target.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(target.parent)

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sordino_protocols.errors import IntegrityError, NotFoundError, UnreachableError
+from sordino_protocols.files import sync_directory
 from sordino_protocols.heads import GENESIS
 from sordino_protocols.signing import canonical_json
 
@@ -264,11 +265,9 @@ def _remember(path: Path, newest: AuditEntry) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(place)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     # In place now: that the rename may not last is no reason to take the entry back.
     with contextlib.suppress(OSError):
-        os.fsync(directory)
-    os.close(directory)
+        sync_directory(path.parent)
 
 
 def _check_remembered(path: Path, entries: list[AuditEntry]) -> None:

@@ -249,6 +249,19 @@ def _write_new(path: Path, content: bytes, *, mode: int, directory_mode: int) ->
         os.fsync(file.fileno())
 
 
+def sync_directory(directory: Path) -> None:
+    """Put on disk which files a directory has: a rename is there only when this returns.
+
+    Raises:
+        OSError: the disk did not take it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def spell_key(location: Location) -> str:
     """A key as a person writes it: `datasets.heart.rules[2].max_epsilon`."""
     text = ""

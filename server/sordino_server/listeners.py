@@ -20,6 +20,7 @@ from sordino_protocols.limits import MAX_ENVELOPE_BYTES
 from sordino_server.auth_failures import AuthFailure
 from sordino_server.fleet_api import FleetApi
 from sordino_server.gate import FLEET_PATHS, RUNTIME_PATHS, Gate, News
+from sordino_server.http_server import HttpServer
 from sordino_server.tls import TlsFiles, listen_with
 
 LOOPBACK = "127.0.0.1"
@@ -48,23 +49,6 @@ class ListenerSettings:
     admin_port: int
     tls: TlsFiles
     hold_seconds: float
-
-
-class _Server(uvicorn.Server):
-    """A server that says when it serves, or that it will not."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.settled = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.settled.set()
-
-    def disconnect_all(self) -> None:
-        """End every connection, each as soon as nothing is under way on it."""
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
 
 
 class Listeners:
@@ -152,7 +136,7 @@ class Listeners:
         pairs = zip(self._servers, self._sockets, strict=True)
         await asyncio.gather(*(server.serve(sockets=[each]) for server, each in pairs))
 
-    def _make_servers(self) -> tuple[_Server, _Server]:
+    def _make_servers(self) -> tuple[HttpServer, HttpServer]:
         to_sites, to_app = News(), News()
         fleet = Gate(
             app=FleetApi(self._app),
@@ -173,8 +157,8 @@ class Listeners:
         )
         # Flower's start-up and shut-down must run once: with the listener that has its app.
         return (
-            _Server(_config(fleet, lifespan=False, tls=self._tls)),
-            _Server(_config(runtime, lifespan=True, tls=None)),
+            HttpServer(_config(fleet, lifespan=False, tls=self._tls)),
+            HttpServer(_config(runtime, lifespan=True, tls=None)),
         )
 
 

@@ -13,23 +13,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sordino_protocols.errors import InputError, UnreachableError
+from sordino_server.http_server import HttpServer
 
 _START_SECONDS = 60.0
 _SHUTDOWN_SECONDS = 1
 _MOST_CONNECTIONS = 64
 _LONGEST_HEADERS = 16 * 1024
-
-
-class _Server(uvicorn.Server):
-    """A server that says when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.settled = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.settled.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +30,7 @@ class PlainHttp:
     """
 
     port: int
-    _server: _Server
+    _server: HttpServer
     _thread: threading.Thread
 
     def stop(self) -> None:
@@ -75,7 +64,7 @@ def serve_http(app: ASGIApp, address: str, *, key: str) -> PlainHttp:
         h11_max_incomplete_event_size=_LONGEST_HEADERS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    server = _Server(config)
+    server = HttpServer(config)
     thread = threading.Thread(target=_run, args=(server, listening), name=key, daemon=True)
     thread.start()
     if not server.settled.wait(_START_SECONDS) or not server.started:
@@ -83,7 +72,7 @@ def serve_http(app: ASGIApp, address: str, *, key: str) -> PlainHttp:
     return PlainHttp(listening.getsockname()[1], server, thread)
 
 
-def _run(server: _Server, listening: socket.socket) -> None:
+def _run(server: HttpServer, listening: socket.socket) -> None:
     try:
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listening]))

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from sordino_protocols.files import sync_directory
+
 
 class Storage(Protocol):
     """A folder of a storage, and everything below it."""
@@ -120,7 +122,7 @@ class DirectoryStorage:
         """Rename the file."""
         with contextlib.suppress(FileNotFoundError):
             (self.directory / name).rename(self.directory / new)
-            _sync((self.directory / new).parent)
+            sync_directory((self.directory / new).parent)
 
     def append(self, name: str, line: bytes) -> None:
         """Append to the file."""
@@ -181,7 +183,7 @@ def write_whole(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise
     # The rename itself is on disk only when the directory is.
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def _make(directory: Path) -> None:
@@ -189,12 +191,4 @@ def _make(directory: Path) -> None:
     if not directory.is_dir():
         _make(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
-        _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(directory.parent)

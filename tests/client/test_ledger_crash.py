@@ -1,14 +1,11 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from crashes import crash_series
 from pydantic import BaseModel
 
 pytestmark = pytest.mark.system
 
-TESTS = Path(__file__).parents[1]
 COMPLETE = ["hold", "reserve", "commit"]
 
 
@@ -39,22 +36,9 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Crash]]:
-    """All crashes, by what was run; from one process, which is ready to run only after a while."""
+    """All crashes, by what was run."""
     directory, names = tmp_path_factory.mktemp("crashes"), (RIGHT, *BROKEN)
-    done = subprocess.run(
-        [sys.executable, str(TESTS / "crashing.py"), str(directory), *names],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return {name: read_crashes(directory / name) for name in names}
-
-
-def read_crashes(directory: Path) -> list[Crash]:
-    lines = (directory / "crashes.jsonl").read_text().splitlines()
-    return [Crash.model_validate_json(line) for line in lines]
+    return crash_series("crashing.py", directory, names, Crash, seconds=600)
 
 
 def broken_promises(crash: Crash) -> list[str]:

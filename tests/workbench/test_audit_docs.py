@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
-import typer
+from command_lines import parsed, shown_lines
 from typer.testing import CliRunner
 
 from sordino.cli import app
@@ -20,26 +20,7 @@ from sordino_protocols.metrics import METRICS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "audit.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
-]
-
-
-def parsed(line: str) -> click.Context:
-    """A command line, read as far as its options and arguments; nothing is run."""
-    name, *arguments = shlex.split(line)
-    assert name == "sordino"
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command, info_name=name)
-    while isinstance(command, click.Group):
-        found = command.get_command(context, arguments[0])
-        assert found is not None, line
-        command = found
-        context = click.Context(command, info_name=arguments.pop(0), parent=context)
-    command.parse_args(context, arguments)
-    return context
+COMMANDS = shown_lines(TEXT)
 
 
 def test_there_are_commands() -> None:

@@ -1,7 +1,6 @@
 """What docs/command-line.md and the guides show can be typed, and is true."""
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from command_lines import parsed, shown_lines
 from guides import Command, WrittenFile, blocks, story
 from pydantic import BaseModel
 
@@ -26,28 +26,9 @@ from sordino_server.config import ServerFile
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "command-line.md").read_text()
 GUIDES = [DOCS / f"{name}.md" for name in ("operator", "site-admin", "auditor")]
-SHOWN = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
-]
+SHOWN = shown_lines(TEXT)
 TYPED = [each for each in story(GUIDES) if isinstance(each, Command)]
 WRITTEN = [each for each in story(GUIDES) if isinstance(each, WrittenFile)]
-
-
-def parsed(line: str) -> click.Context:
-    """A command line, read as far as its options and arguments; nothing is run."""
-    name, *arguments = shlex.split(line)
-    assert name == "sordino"
-    command: click.Command = typer.main.get_command(app)
-    context = click.Context(command, info_name=name)
-    while isinstance(command, click.Group):
-        found = command.get_command(context, arguments[0])
-        assert found is not None, line
-        command = found
-        context = click.Context(command, info_name=arguments.pop(0), parent=context)
-    command.parse_args(context, arguments)
-    return context
 
 
 def sordino_lines(text: str) -> list[str]:
