@@ -34,8 +34,12 @@ class AuditCollector(Collector):
         """Read what changed since the last scrape."""
         runs = self._runs.all()
         audits = [(run.run_id, audit) for run in runs if (audit := self._audit(run)) is not None]
-        # The newest only: one series a run, for ever, is no metric but a list of runs.
-        newest = sorted(audits, key=lambda each: each[1].issued_at)[-_MOST_AUDITS:]
+        quarantined = {run.run_id for run in runs if _is_quarantined(run)}
+        # The newest only: one series a run, for ever, is no metric but a list of runs. An alert
+        # about a model that is withheld must last until somebody decides.
+        audits.sort(key=lambda each: each[1].issued_at)
+        lasting = [each for each in audits[:-_MOST_AUDITS] if each[0] in quarantined]
+        newest = [*lasting, *audits[-_MOST_AUDITS:]]
         yield _verdicts(newest)
         yield _bounds(newest)
         yield _claims(newest)
@@ -43,7 +47,7 @@ class AuditCollector(Collector):
         yield _times(newest)
         yield _durations(newest)
         withheld = gauge_family("sordino_models_quarantined")
-        withheld.add_metric([], sum(_is_quarantined(run) for run in runs))
+        withheld.add_metric([], len(quarantined))
         yield withheld
 
     def _audit(self, run: RunDirectory) -> AuditDocument | None:

@@ -229,7 +229,7 @@ class PageFacts:
         checks: of its readiness.
         sites: by name.
         active: runs that are not over, oldest first.
-        ended: the newest runs that are over, newest first.
+        ended: the newest runs that are over, and all whose models are withheld; newest first.
         notices: what somebody should look at, the most urgent first.
     """
 

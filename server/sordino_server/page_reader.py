@@ -21,7 +21,7 @@ from sordino_server.page_facts import (
     RunFacts,
     SiteFacts,
 )
-from sordino_server.quarantine import quarantine_of
+from sordino_server.quarantine import QUARANTINE, quarantine_of
 from sordino_server.runs import (
     CERTIFICATE,
     EVALUATION,
@@ -35,7 +35,10 @@ from sordino_server.statement import EvaluationFacts, Statement
 from sordino_server.superlink import RegisteredNode
 
 SHOWN_RUNS = 30
-"""How many runs that are over the page lists; runs that are not over are all there."""
+"""How many runs that are over the page lists.
+
+Runs that are not over are all there, and so are those whose models are withheld.
+"""
 
 _ACCEPTED = "accepted"
 
@@ -86,8 +89,7 @@ class PageReader:
         with self._lock:
             runs = [self._facts(run) for run in self._runs.all()]
         active = tuple(each for each in runs if not each.is_over)
-        ended = tuple(each for each in reversed(runs) if each.is_over)[:SHOWN_RUNS]
-        ended = tuple(self._with_audit(each) for each in ended)
+        ended = self._ended_to_show([each for each in reversed(runs) if each.is_over])
         nodes = self._sources.nodes()
         contradicted = self._sources.contradictions(node.name for node in nodes)
         sites = tuple(_site(node, runs, contradicted) for node in nodes)
@@ -129,6 +131,13 @@ class PageReader:
         if facts.is_over:
             self._ended[run.run_id] = facts
         return facts
+
+    def _ended_to_show(self, ended: Sequence[RunFacts]) -> tuple[RunFacts, ...]:
+        """The newest of these, and older ones about whose model somebody has yet to decide."""
+        recorded = self._runs.storage.read_each(QUARANTINE)
+        older = [self._with_audit(each) for each in ended[SHOWN_RUNS:] if each.run_id in recorded]
+        newest = [self._with_audit(each) for each in ended[:SHOWN_RUNS]]
+        return (*newest, *(each for each in older if each.quarantine))
 
     def _with_audit(self, facts: RunFacts) -> RunFacts:
         """Audits, quarantines and certificates come when a run is over."""

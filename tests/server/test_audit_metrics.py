@@ -156,3 +156,17 @@ def test_withheld_models_are_counted(registry: CollectorRegistry, federation: Fe
     assert value(registry, "models_quarantined") == 2
     release_run(first, reason="a mistake", by="olga")
     assert value(registry, "models_quarantined") == 1
+
+
+def test_a_broken_promise_is_told_until_somebody_decides_however_many_audits_came_since(
+    registry: CollectorRegistry, federation: Federation
+) -> None:
+    run = federation.submit()
+    audited(run, verdict="violation")
+    quarantine_run(run, reason="the lanes show more than was claimed", audit_hash="ab" * 32)
+    for _ in range(20):
+        audited(federation.submit(), issued_at="2026-01-03T00:00:00Z")
+    told = {"model": run.run_id, "verdict": "violation"}
+    assert value(registry, "audit_verdict", **told) == 1
+    release_run(run, reason="the canaries were counted twice", by="ada")
+    assert value(registry, "audit_verdict", **told) is None

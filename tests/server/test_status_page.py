@@ -16,7 +16,9 @@ from sordino_protocols.rounds import RunEvent
 from sordino_server.decisions import Decisions
 from sordino_server.heads import ContradictionError
 from sordino_server.page_facts import Severity
+from sordino_server.page_reader import SHOWN_RUNS
 from sordino_server.plain_http import serve_http
+from sordino_server.quarantine import release_run
 from sordino_server.state_location import HEADS
 
 
@@ -116,6 +118,23 @@ def test_a_broken_promise_is_the_first_thing_said_and_its_certificate_is_withhel
     response, reason = ask(watched.address, f"/runs/{run.run_id}/certificate.json")
     assert response.status == 403
     assert "in quarantine" in reason
+
+
+def test_a_broken_promise_is_shown_until_somebody_decides_however_many_runs_came_since(
+    watched: WatchedServer,
+) -> None:
+    run = watched.finished()
+    audited(run, verdict="violation", lower=5.3)
+    for _ in range(SHOWN_RUNS):
+        watched.federation.submit().advance(RunEvent.GAVE_UP, reason="no site took part")
+    facts = watched.reader().read()
+    assert facts.violations == 1
+    assert facts.ended[-1].run_id == run.run_id
+    assert facts.notices[0].run_id == run.run_id
+    release_run(run, reason="the canaries were counted twice", by="ada")
+    facts = watched.reader().read()
+    assert facts.violations == 0
+    assert len(facts.ended) == SHOWN_RUNS
 
 
 def test_says_who_is_waited_for_and_why_a_run_failed(watched: WatchedServer) -> None:
